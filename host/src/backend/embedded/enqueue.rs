@@ -1,0 +1,252 @@
+//! What publishing and settling decide at once, under the lock: everything is checked, then it is put into the group
+//! that the writer takes next.
+//!
+//! Nothing here is visible to receivers before it is committed; only plugin state is.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::group::{Call, Settled};
+use super::shared::{Inner, Shared};
+use crate::backend::table::{Plan, Stored, millis};
+use crate::backend::{
+    Destination, Outgoing, PublishError, QueueName, Receipt, SettleError, Settlement, Token,
+    Verdict,
+};
+use crate::clock;
+use crate::queue::{Item, Slot};
+use crate::store::sqlite::{Columns, NewRow, StateRow};
+
+/// A message with its columns, which are written outside of the lock.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    outgoing: Outgoing,
+    columns: Arc<Columns>,
+}
+
+impl Prepared {
+    pub(super) fn new(outgoing: Outgoing) -> Self {
+        let columns = Columns::new(&outgoing.message, outgoing.key.clone(), outgoing.route);
+        let columns = Arc::new(columns);
+        Self { outgoing, columns }
+    }
+}
+
+/// Results that are known, or come with the commit.
+pub(super) type Results<T> = Result<Vec<T>, oneshot::Receiver<Vec<T>>>;
+
+impl Shared {
+    /// Decides about messages; `Err` gives them back because publishers have to wait.
+    pub(super) fn publish(
+        &self,
+        batch: Vec<Prepared>,
+    ) -> Result<Results<Result<Receipt, PublishError>>, Vec<Prepared>> {
+        let now = clock::now_ms();
+        let mut inner = self.lock();
+        if inner.closed {
+            return Ok(Ok(batch
+                .iter()
+                .map(|_| Err(PublishError::Closed))
+                .collect()));
+        }
+        if !inner.group.has_room() {
+            return Err(batch);
+        }
+        let mut written = false;
+        let results: Vec<_> = batch
+            .into_iter()
+            .map(|prepared| {
+                let plan = inner.admit(&prepared.outgoing)?;
+                written |= !matches!(plan, Plan::Drop);
+                Ok(inner.enter(prepared, &plan, now, false))
+            })
+            .collect();
+        if !written {
+            return Ok(Ok(results));
+        }
+        let (caller, receiver) = oneshot::channel();
+        inner.group.add_call(Call::Publish(results, caller));
+        self.leave(inner);
+        Ok(Err(receiver))
+    }
+
+    /// Decides about settlements, each with what it publishes.
+    pub(super) fn settle(
+        &self,
+        batch: Vec<(Settlement, Vec<Prepared>)>,
+    ) -> Results<Result<(), SettleError>> {
+        let (lease_now, now) = (self.clock.now_ms(), clock::now_ms());
+        let mut inner = self.lock();
+        if inner.closed {
+            return Ok(batch.iter().map(|_| Err(SettleError::Closed)).collect());
+        }
+        let call = inner.group.next_call();
+        let mut results = Vec::with_capacity(batch.len());
+        for (settlement, publishes) in batch {
+            let place = (call, results.len());
+            results.push(inner.settle(settlement, publishes, lease_now, now, place));
+        }
+        if results.iter().all(Result::is_err) {
+            self.leave(inner);
+            return Ok(results);
+        }
+        let (caller, receiver) = oneshot::channel();
+        inner.group.add_call(Call::Settle(results, caller));
+        self.leave(inner);
+        Err(receiver)
+    }
+}
+
+impl Inner {
+    fn settle(
+        &mut self,
+        settlement: Settlement,
+        publishes: Vec<Prepared>,
+        lease_now: i64,
+        now: i64,
+        place: (usize, usize),
+    ) -> Result<(), SettleError> {
+        let token = settlement.token;
+        let (slot, entry) = self.table.of(token).map_err(|_| SettleError::Stale)?;
+        entry.fifo.expire(lease_now);
+        entry.fifo.get(token).map_err(|_| SettleError::Stale)?;
+        let applied = self.apply(slot, settlement, publishes, now, place);
+        if applied.is_err()
+            && let Some(entry) = self.table.entry(slot)
+            && entry.fifo.release(token).is_ok()
+        {
+            self.table.touch(slot);
+        }
+        applied
+    }
+
+    fn apply(
+        &mut self,
+        slot: Slot,
+        settlement: Settlement,
+        mut publishes: Vec<Prepared>,
+        now: i64,
+        place: (usize, usize),
+    ) -> Result<(), SettleError> {
+        let Settlement {
+            token,
+            verdict,
+            effects,
+        } = settlement;
+        let state = effects.state.as_deref();
+        if state.is_some_and(|state| !self.states.unchanged(state)) {
+            return Err(SettleError::Conflict);
+        }
+        if matches!(verdict, Verdict::DeadLetter(_)) {
+            publishes.extend(self.dead_letter_copy(slot, token));
+        }
+        let plans: Result<Vec<Plan>, _> = publishes
+            .iter()
+            .map(|prepared| self.admit(&prepared.outgoing))
+            .collect();
+        let plans = plans.map_err(SettleError::Refused)?;
+
+        let entry = self.table.entry(slot).ok_or(SettleError::Stale)?;
+        let item = entry.fifo.claim(token).map_err(|_| SettleError::Stale)?;
+        let (retry, letter) = match verdict {
+            Verdict::Ack => (None, None),
+            Verdict::Retry(after) => (Some(moment(now, millis(after)).max(1)), None),
+            Verdict::DeadLetter(letter) => (None, Some(letter)),
+        };
+        self.group.add_settled(Settled {
+            queue: (slot, entry.extra.id),
+            item,
+            retry,
+            state: state.is_some(),
+            result: place,
+        });
+        if let Some(letter) = letter {
+            self.group.add_dead(*letter);
+        }
+        if let Some(state) = effects.state {
+            self.states.write(&state);
+            let plugin = state.plugin;
+            for (key, value) in state.writes {
+                let plugin = plugin.clone();
+                self.group.add_state(StateRow { plugin, key, value });
+            }
+        }
+        for (prepared, plan) in publishes.into_iter().zip(&plans) {
+            self.enter(prepared, plan, now, true);
+        }
+        Ok(())
+    }
+
+    /// What goes to the dead-letter queue of a queue, if it has one.
+    fn dead_letter_copy(&mut self, slot: Slot, token: Token) -> Option<Prepared> {
+        let entry = self.table.entry(slot)?;
+        let name = entry.spec.dead_letter.clone()?;
+        let item = entry.fifo.get(token).ok()?;
+        let copy = Outgoing {
+            to: Destination::Queue(name.clone()),
+            key: item.key.clone(),
+            ..Outgoing::new((*item.value.message).clone())
+        };
+        // Without its queue, for somebody deleted it, the letter is in the store all the same.
+        self.table.slot(&name).map(|_| Prepared::new(copy))
+    }
+
+    fn admit(&mut self, outgoing: &Outgoing) -> Result<Plan, PublishError> {
+        let plan = self.table.plan(outgoing)?;
+        if matches!(plan, Plan::Keep) && self.kept >= self.options.kept {
+            let topic = &outgoing.message.topic;
+            // The name of a topic is legal as the name of a queue.
+            return Err(match topic.as_str().parse::<QueueName>() {
+                Ok(name) => PublishError::Full(name),
+                Err(_) => PublishError::Unroutable(topic.clone()),
+            });
+        }
+        Ok(plan)
+    }
+
+    /// Puts an admitted message into the group, once for each of its queues.
+    fn enter(&mut self, prepared: Prepared, plan: &Plan, now: i64, caused: bool) -> Receipt {
+        let Prepared { outgoing, columns } = prepared;
+        let due = if outgoing.delay.is_zero() {
+            0
+        } else {
+            moment(now, millis(outgoing.delay))
+        };
+        let value = Stored {
+            message: Arc::new(outgoing.message),
+            route: outgoing.route,
+        };
+        let keep = matches!(plan, Plan::Keep);
+        self.kept += u64::from(keep);
+        let queues = plan.slots().iter().map(Some).chain(keep.then_some(None));
+        for slot in queues {
+            let id = self.next_id;
+            self.next_id += 1;
+            let queue = slot.and_then(|slot| Some((*slot, self.table.entry(*slot)?.extra.id)));
+            let row = NewRow {
+                id,
+                queue: queue.map_or(0, |(_, id)| id),
+                due,
+                at_ms: now,
+                columns: columns.clone(),
+            };
+            let item = Item {
+                id,
+                attempts: 0,
+                key: outgoing.key.clone(),
+                value: value.clone(),
+            };
+            self.group.add_message(row, queue, item, caused);
+        }
+        Receipt {
+            queues: u32::try_from(plan.slots().len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// So much later; one more, since `now` is rounded down.
+fn moment(now: i64, after: i64) -> i64 {
+    now.saturating_add(after)
+        .saturating_add(i64::from(after > 0))
+}

@@ -1,0 +1,109 @@
+//! What follows from a transaction: messages become visible and deliveries end, or everything is as it was before.
+//!
+//! It runs under the lock and knows nothing of the database.
+
+use super::group::{Arrival, Call, Group, Settled};
+use super::shared::{Inner, Shared};
+use crate::store::sqlite::Failure;
+
+impl Shared {
+    /// Everything in the group is on disk.
+    pub(super) fn committed(&self, mut group: Group) {
+        let mut inner = self.lock();
+        for arrival in group.arrivals.drain(..) {
+            inner.arrived(arrival);
+        }
+        for settled in group.settled.drain(..) {
+            inner.ended(settled);
+        }
+        for row in &group.states {
+            inner.states.written(&row.plugin, &row.key);
+        }
+        self.leave(inner);
+        group.into_calls().into_iter().for_each(Call::committed);
+    }
+
+    /// Nothing in the group is on disk. State that was decided is undone, with everything that was decided since on
+    /// the strength of it.
+    pub(super) fn failed(&self, mut group: Group, reason: &Failure) {
+        let mut inner = self.lock();
+        inner.undo(group.settled.drain(..).collect(), &group.arrivals);
+        if !group.states.is_empty() {
+            inner.states.discard();
+            let (settled, arrivals) = inner.group.revoke_state();
+            inner.undo(settled, &arrivals);
+        }
+        self.leave(inner);
+        group
+            .into_calls()
+            .into_iter()
+            .for_each(|call| call.failed(reason));
+    }
+}
+
+impl Inner {
+    fn arrived(&mut self, arrival: Arrival) {
+        let Some((slot, queue)) = arrival.queue else {
+            return;
+        };
+        let window = self.options.window;
+        let Some(entry) = self
+            .table
+            .entry(slot)
+            .filter(|entry| entry.extra.id == queue)
+        else {
+            return;
+        };
+        match entry.arrive(arrival.item, arrival.due, window) {
+            Some(due) => self.expect(due),
+            None => self.table.touch(slot),
+        }
+    }
+
+    fn ended(&mut self, settled: Settled) {
+        let (slot, queue) = settled.queue;
+        let Some(entry) = self
+            .table
+            .entry(slot)
+            .filter(|entry| entry.extra.id == queue)
+        else {
+            return;
+        };
+        let mut item = settled.item;
+        entry.unload(&item);
+        match settled.retry {
+            // The next message of its key has its turn.
+            None => entry.fifo.finish(item.id, item.key.as_ref()),
+            Some(due) => {
+                item.attempts = item.attempts.saturating_add(1);
+                if let Some(due) = entry.arrive_later(item, due) {
+                    self.expect(due);
+                }
+            }
+        }
+        self.table.touch(slot);
+        self.check_hunger(slot);
+    }
+
+    /// Gives deliveries back, and forgets messages that were never written.
+    fn undo(&mut self, settled: Vec<Settled>, never: &[Arrival]) {
+        for settled in settled {
+            let (slot, queue) = settled.queue;
+            if let Some(entry) = self
+                .table
+                .entry(slot)
+                .filter(|entry| entry.extra.id == queue)
+            {
+                entry.fifo.put_back(settled.item);
+                self.table.touch(slot);
+            }
+        }
+        let kept = never
+            .iter()
+            .filter(|arrival| arrival.queue.is_none())
+            .count();
+        self.kept = self
+            .kept
+            .saturating_sub(u64::try_from(kept).unwrap_or(u64::MAX));
+    }
+}

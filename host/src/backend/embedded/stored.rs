@@ -1,0 +1,108 @@
+//! Plugin state and dead letters of the embedded broker, for whoever reads them.
+//!
+//! Writing them is part of settling.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use tokio::sync::MappedMutexGuard;
+
+use super::EmbeddedBackend;
+use crate::store::sqlite::{Failure, Reader};
+use crate::store::{DeadLetter, Store, StoreError, Versioned};
+
+impl EmbeddedBackend {
+    async fn reader(&self) -> Result<MappedMutexGuard<'_, Reader>, StoreError> {
+        let reader = self.shared.reader.lock().await;
+        tokio::sync::MutexGuard::try_map(reader, Option::as_mut)
+            .map_err(|_| StoreError::Unavailable("the broker is closed".to_owned()))
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        Self::Unavailable(failure.0)
+    }
+}
+
+#[async_trait]
+impl Store for EmbeddedBackend {
+    async fn state_get(&self, plugin: &str, key: &str) -> Result<Versioned, StoreError> {
+        loop {
+            let forgotten = {
+                let mut inner = self.shared.lock();
+                if let Some(known) = inner.states.get(plugin, key) {
+                    return Ok(known);
+                }
+                inner.states.forgotten()
+            };
+            let value = self.reader().await?.state(plugin, key).await?;
+            let mut inner = self.shared.lock();
+            if let Some(known) = inner.states.get(plugin, key) {
+                return Ok(known);
+            }
+            // Otherwise it may have been written, committed and forgotten while we read the value before that.
+            if inner.states.forgotten() == forgotten {
+                return Ok(inner.states.fill(plugin, key, value));
+            }
+        }
+    }
+
+    async fn state_keys(
+        &self,
+        plugin: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut found: Vec<String> = Vec::new();
+        let (mut first, mut excluded) = match after {
+            Some(after) if after >= prefix => (after.to_owned(), true),
+            _ => (prefix.to_owned(), false),
+        };
+        while found.len() < limit {
+            // Before reading: what is committed meanwhile is in both, not in neither.
+            let pending = self.shared.lock().states.pending(plugin, prefix);
+            let page = self
+                .reader()
+                .await?
+                .state_keys(plugin, &first, excluded, limit)
+                .await?;
+            let last = page.last().filter(|_| page.len() == limit).cloned();
+            let mut keys: BTreeSet<String> = page
+                .into_iter()
+                .take_while(|key| key.starts_with(prefix))
+                .collect();
+            let here = |key: &String| {
+                (*key > first || (!excluded && *key == first))
+                    && last.as_ref().is_none_or(|last| key <= last)
+            };
+            for (key, exists) in pending.into_iter().filter(|(key, _)| here(key)) {
+                if exists {
+                    keys.insert(key);
+                } else {
+                    keys.remove(&key);
+                }
+            }
+            found.extend(keys);
+            match last {
+                Some(last) if last.starts_with(prefix) => (first, excluded) = (last, true),
+                _ => break,
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        let letters = self.reader().await?.dead_letters(limit).await?;
+        let readable = letters.into_iter().filter_map(|letter| match letter {
+            Ok(letter) => Some(letter),
+            Err(error) => {
+                tracing::error!(error, "it stays in the database");
+                None
+            }
+        });
+        Ok(readable.collect())
+    }
+}

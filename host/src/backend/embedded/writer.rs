@@ -1,0 +1,175 @@
+//! The one task that writes: it takes whatever waits into one transaction, again and again.
+//!
+//! It never waits for company: one message alone is written at once, and while it is being flushed the next ones gather.
+//! It survives every failure of the disk. What follows from a transaction is decided in `outcome`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::admin::{Admin, Task};
+use super::group::Group;
+use super::shared::Shared;
+use crate::backend::BackendError;
+use crate::clock;
+use crate::queue::Slot;
+use crate::store::sqlite::{Database, Failure};
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const LAST_BACKOFF: Duration = Duration::from_secs(1);
+const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// The owner of the connection that writes.
+#[derive(Debug)]
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    database: Database,
+    backoff: Duration,
+    forget_at: Instant,
+}
+
+/// What the writer does next.
+struct Turn {
+    group: Group,
+    tasks: Vec<(Task, tokio::sync::oneshot::Sender<Result<(), BackendError>>)>,
+    feed: Vec<Slot>,
+    closed: bool,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, database: Database) -> Self {
+        Self {
+            shared,
+            database,
+            backoff: FIRST_BACKOFF,
+            forget_at: Instant::now() + FORGET_EVERY,
+        }
+    }
+
+    /// Works until the broker is closed and everything that was accepted is written.
+    pub(super) async fn run(mut self) {
+        loop {
+            let turn = self.turn();
+            let idle = turn.group.is_empty() && turn.tasks.is_empty() && turn.feed.is_empty();
+            if idle && turn.closed {
+                break;
+            }
+            if idle {
+                self.wait().await;
+                continue;
+            }
+            if !self.work(turn).await && !self.shared.lock().closed {
+                sleep(self.backoff).await;
+                self.backoff = (self.backoff * 2).min(LAST_BACKOFF);
+            }
+        }
+        if let Err(error) = self.end().await {
+            tracing::warn!(%error, "the database was not closed cleanly; nothing that was confirmed is lost");
+        }
+    }
+
+    /// Takes everything that waits.
+    fn turn(&self) -> Turn {
+        let mut inner = self.shared.lock();
+        let group = std::mem::take(&mut inner.group);
+        let orders = std::mem::take(&mut inner.admin);
+        let tasks = orders
+            .into_iter()
+            .map(|Admin { order, caller }| (inner.begin(order), caller))
+            .collect();
+        let mut feed = std::mem::take(&mut inner.hungry);
+        let closed = inner.closed;
+        if closed {
+            feed.clear();
+        } else {
+            feed.extend(inner.due_queues(clock::now_ms()));
+        }
+        drop(inner);
+        self.shared.room.notify_waiters();
+        Turn {
+            group,
+            tasks,
+            feed,
+            closed,
+        }
+    }
+
+    async fn wait(&mut self) {
+        let due = self.shared.lock().until_due().map(Duration::from_millis);
+        let due = Instant::now() + due.unwrap_or(FORGET_EVERY).min(FORGET_EVERY);
+        drop(tokio::time::timeout_at(due.min(self.forget_at), self.shared.work.notified()).await);
+        if Instant::now() >= self.forget_at {
+            self.forget_at = Instant::now() + FORGET_EVERY;
+            let forgotten = self.shared.forget_kept(&mut self.database).await;
+            self.report(&forgotten).await;
+        }
+    }
+
+    /// Does everything of a turn; `false` if something failed.
+    async fn work(&mut self, turn: Turn) -> bool {
+        let mut good = true;
+        let mut group = turn.group;
+        if !group.is_empty() {
+            let batch = group.batch();
+            let written = self.database.apply(&batch).await;
+            good &= self.report(&written).await;
+            match written {
+                Ok(()) => self.shared.committed(group),
+                Err(reason) => self.shared.failed(group, &reason),
+            }
+        }
+        for (task, caller) in turn.tasks {
+            let done = self.shared.execute(task, &mut self.database).await;
+            good &= self.report(&done).await;
+            // Who no longer listens doesn't need to know.
+            drop(caller.send(done.map_err(|error| BackendError::Unavailable(error.0))));
+        }
+        for slot in turn.feed {
+            let fed = self.shared.feed(slot, &mut self.database).await;
+            good &= self.report(&fed).await;
+            if fed.is_err() {
+                self.shared.lock().hungry.push(slot);
+            }
+        }
+        good
+    }
+
+    /// Says once what is wrong, and once that it is over; brings the connection back into order.
+    async fn report(&mut self, done: &Result<(), Failure>) -> bool {
+        match done {
+            Ok(()) => {
+                let over = self.shared.lock().trouble.take();
+                if over.is_some() {
+                    tracing::info!(folder = %self.shared.folder.display(), "the broker can write again");
+                }
+                self.backoff = FIRST_BACKOFF;
+                true
+            }
+            Err(reason) => {
+                self.database.recover().await;
+                let before = self.shared.lock().trouble.replace(reason.clone());
+                if before.as_ref() != Some(reason) {
+                    tracing::error!(%reason, "the broker cannot write; it keeps trying");
+                }
+                false
+            }
+        }
+    }
+
+    /// Deletes the queues that end with the process, and ends.
+    async fn end(mut self) -> Result<(), Failure> {
+        let ephemeral: Vec<i64> = {
+            let mut inner = self.shared.lock();
+            let queues = inner
+                .table
+                .iter_mut()
+                .filter(|(_, entry)| entry.spec.ephemeral);
+            queues.map(|(_, entry)| entry.extra.id).collect()
+        };
+        for queue in ephemeral {
+            self.database.delete_queue(queue).await?;
+        }
+        self.database.close().await
+    }
+}

@@ -1,0 +1,298 @@
+//! `memory`: the reference of the contract, for tests and demonstrations.
+//!
+//! Every promise of [`Backend`] but one is kept here in its simplest form: nothing outlives the process. One lock guards
+//! everything, so what a settlement does is atomic because nobody can look in between. Every queue is bounded.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::table::{Attempt, MAX_CONTENT, Table, Wakeups, millis};
+use super::waiting::{Clock, receive};
+use super::{
+    Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, Outgoing, PollingSource,
+    PublishError, Queue, QueueName, QueueSpec, Receipt, Release, SettleError, Settlement, Source,
+    Token,
+};
+use crate::store::{DeadLetter, Store, StoreError, Versioned};
+use crate::topic::TopicName;
+
+mod apply;
+mod kept;
+mod state;
+
+use apply::Added;
+use kept::Kept;
+use state::State;
+
+/// A broker in the memory of this process.
+#[derive(Debug, Clone)]
+pub struct MemoryBackend {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    inner: Mutex<Inner>,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct Inner {
+    table: Table<()>,
+    kept: Kept,
+    state: State,
+    dead: VecDeque<DeadLetter>,
+    next_id: u64,
+    /// Empty between two calls; kept for its allocation.
+    added: Added,
+    /// Messages per queue.
+    capacity: usize,
+    closed: bool,
+}
+
+impl MemoryBackend {
+    /// How many messages a queue holds unless told otherwise.
+    pub const CAPACITY: usize = 100_000;
+
+    /// An empty broker.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_capacity(Self::CAPACITY)
+    }
+
+    /// An empty broker whose queues hold so many messages each.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        let inner = Inner {
+            table: Table::new(),
+            kept: Kept::default(),
+            state: State::default(),
+            dead: VecDeque::new(),
+            next_id: 1,
+            added: Added::new(),
+            capacity,
+            closed: false,
+        };
+        Self {
+            shared: Arc::new(Shared {
+                inner: Mutex::new(inner),
+                clock: Clock::start(),
+            }),
+        }
+    }
+
+    /// Deletes the queues that end with their process; everything else is gone with the broker.
+    fn close_now(&self) {
+        let mut inner = self.shared.lock();
+        inner.closed = true;
+        inner.table.wake_all();
+    }
+}
+
+impl Default for MemoryBackend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Shared {
+    /// No code that runs under the lock panics halfway through a change.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) -> Result<MutexGuard<'_, Inner>, BackendError> {
+        let inner = self.lock();
+        if inner.closed {
+            Err(BackendError::Closed)
+        } else {
+            Ok(inner)
+        }
+    }
+
+    fn wake(wakeups: Wakeups, inner: MutexGuard<'_, Inner>) {
+        drop(inner);
+        wakeups.wake();
+    }
+}
+
+impl Release for Shared {
+    fn release(&self, token: Token) {
+        let mut inner = self.lock();
+        let Ok((slot, entry)) = inner.table.of(token) else {
+            return;
+        };
+        if entry.fifo.release(token).is_ok() {
+            inner.table.touch(slot);
+            let wakeups = inner.table.wakeups();
+            Self::wake(wakeups, inner);
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for MemoryBackend {
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            transactional: true,
+            durable: false,
+            delay: true,
+            wildcards: true,
+            key_order: true,
+            max_content: MAX_CONTENT,
+            max_batch: 1024,
+        }
+    }
+
+    async fn health(&self) -> Result<Health, BackendError> {
+        drop(self.shared.open()?);
+        Ok(Health {
+            detail: "memory of this process; nothing survives its end".to_owned(),
+        })
+    }
+
+    async fn declare_topic(&self, _: &TopicName) -> Result<(), BackendError> {
+        drop(self.shared.open()?);
+        Ok(())
+    }
+
+    async fn declare_queue(&self, spec: QueueSpec) -> Result<DeclaredQueue, BackendError> {
+        let mut inner = self.shared.open()?;
+        let declared = inner.declare(spec);
+        let wakeups = inner.table.wakeups();
+        Shared::wake(wakeups, inner);
+        Ok(declared)
+    }
+
+    async fn get_queue(&self, name: &QueueName) -> Result<Queue, BackendError> {
+        self.shared.open()?.table.named(name)?;
+        Ok(Queue { name: name.clone() })
+    }
+
+    async fn delete_queue(&self, name: &QueueName) -> Result<(), BackendError> {
+        let table = &mut self.shared.open()?.table;
+        if let Some((slot, _)) = table.hide(name) {
+            table.remove(slot);
+        }
+        Ok(())
+    }
+
+    async fn delete_topic(&self, topic: &TopicName) -> Result<(), BackendError> {
+        self.shared.open()?.kept.remove(topic);
+        Ok(())
+    }
+
+    async fn publish(&self, batch: Vec<Outgoing>) -> Vec<Result<Receipt, PublishError>> {
+        let mut inner = self.shared.lock();
+        if inner.closed {
+            return batch.iter().map(|_| Err(PublishError::Closed)).collect();
+        }
+        let now = self.shared.clock.now_ms();
+        let results = batch
+            .into_iter()
+            .map(|outgoing| inner.publish(outgoing, now))
+            .collect();
+        let wakeups = inner.table.wakeups();
+        Shared::wake(wakeups, inner);
+        results
+    }
+
+    async fn receive(
+        &self,
+        queue: &Queue,
+        max: usize,
+        wait: Duration,
+    ) -> Result<Vec<Delivery>, BackendError> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        let release: Arc<dyn Release> = self.shared.clone();
+        let look = || -> Result<Attempt, BackendError> {
+            let mut inner = self.shared.open()?;
+            let now = self.shared.clock.now_ms();
+            Ok(inner.table.named(&queue.name)?.1.take(max, now, &release))
+        };
+        receive(wait, look).await
+    }
+
+    async fn subscribe(self: Arc<Self>, queue: &Queue) -> Result<Box<dyn Source>, BackendError> {
+        let queue = self.get_queue(&queue.name).await?;
+        Ok(Box::new(PollingSource::new(self, queue)))
+    }
+
+    fn settle(&self, batch: Vec<Settlement>) -> BoxFuture<'static, Vec<Result<(), SettleError>>> {
+        let mut inner = self.shared.lock();
+        let results = if inner.closed {
+            batch.iter().map(|_| Err(SettleError::Closed)).collect()
+        } else {
+            let now = self.shared.clock.now_ms();
+            let results = batch
+                .into_iter()
+                .map(|settlement| inner.settle(settlement, now))
+                .collect();
+            let wakeups = inner.table.wakeups();
+            Shared::wake(wakeups, inner);
+            results
+        };
+        std::future::ready(results).boxed()
+    }
+
+    async fn extend(&self, tokens: &[Token], lease: Duration) -> Vec<Result<(), SettleError>> {
+        let mut inner = self.shared.lock();
+        let now = self.shared.clock.now_ms();
+        let end = now.saturating_add(millis(lease).max(1));
+        let closed = inner.closed;
+        tokens
+            .iter()
+            .map(|token| {
+                if closed {
+                    return Err(SettleError::Closed);
+                }
+                let (_, entry) = inner.table.of(*token).map_err(|_| SettleError::Stale)?;
+                entry.extend(*token, now, end)
+            })
+            .collect()
+    }
+
+    async fn close(&self) {
+        self.close_now();
+    }
+}
+
+#[async_trait]
+impl Store for MemoryBackend {
+    async fn state_get(&self, plugin: &str, key: &str) -> Result<Versioned, StoreError> {
+        Ok(self.shared.lock().state.get(plugin, key))
+    }
+
+    async fn state_keys(
+        &self,
+        plugin: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        Ok(self.shared.lock().state.keys(plugin, prefix, after, limit))
+    }
+
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        Ok(self
+            .shared
+            .lock()
+            .dead
+            .iter()
+            .rev()
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+}

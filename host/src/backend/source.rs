@@ -1,0 +1,79 @@
+//! Deliveries without end: what a subscription reports, and a source for brokers without a push of their own.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Backend, BackendError, Delivery, Queue};
+
+/// Deliveries without end.
+#[async_trait]
+pub trait Source: Send + fmt::Debug {
+    /// The next event; with `Delivered` between 1 and `max` deliveries. Dropping the future loses nothing.
+    async fn next(&mut self, max: usize) -> SourceEvent;
+}
+
+/// What a subscription reports.
+#[derive(Debug)]
+pub enum SourceEvent {
+    /// Deliveries.
+    Delivered(Vec<Delivery>),
+    /// Nothing can be received at the moment; the source keeps trying by itself.
+    Stalled(BackendError),
+    /// It works again.
+    Reconnected,
+    /// It is over.
+    Fatal(BackendError),
+}
+
+/// A source over [`Backend::receive`], for backends without a push of their own.
+#[derive(Debug)]
+pub struct PollingSource<B: ?Sized> {
+    backend: Arc<B>,
+    queue: Queue,
+    /// How often the last calls failed in a row; the back-off grows with it.
+    failures: u32,
+}
+
+impl<B: Backend + ?Sized> PollingSource<B> {
+    /// How long one call waits for a message.
+    const WAIT: Duration = Duration::from_secs(20);
+
+    /// A source of the messages of one queue.
+    #[must_use]
+    pub fn new(backend: Arc<B>, queue: Queue) -> Self {
+        Self {
+            backend,
+            queue,
+            failures: 0,
+        }
+    }
+}
+
+#[async_trait]
+impl<B: Backend + ?Sized> Source for PollingSource<B> {
+    async fn next(&mut self, max: usize) -> SourceEvent {
+        if self.failures > 0 {
+            let backoff = Duration::from_millis(50) * 2_u32.saturating_pow(self.failures.min(7));
+            tokio::time::sleep(backoff).await;
+        }
+        loop {
+            match self.backend.receive(&self.queue, max, Self::WAIT).await {
+                Ok(_) if self.failures > 0 => {
+                    // What was received by the probe goes back as it is dropped and comes again at once.
+                    self.failures = 0;
+                    return SourceEvent::Reconnected;
+                }
+                Ok(batch) if batch.is_empty() => {}
+                Ok(batch) => return SourceEvent::Delivered(batch),
+                Err(error @ BackendError::Unavailable(_)) => {
+                    self.failures = self.failures.saturating_add(1);
+                    return SourceEvent::Stalled(error);
+                }
+                Err(error) => return SourceEvent::Fatal(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The queues of a backend of our own: their names, bindings and messages, and how a receiver waits for them.
+//!
+//! It holds what `memory` and `embedded` have in common. It takes no lock and makes nothing durable.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::route::Routes;
+use super::{
+    BackendError, Delivery, Destination, Outgoing, PublishError, QueueName, QueueSpec, Release,
+    SettleError, Token,
+};
+use crate::message::Message;
+use crate::queue::{Fifo, Slot, Stale, slot_of};
+use crate::wire::Packet;
+
+/// The largest content in bytes.
+pub(super) const MAX_CONTENT: usize = 16 << 20;
+
+/// Topics that begin like this are where clients wait for replies: what nobody waits for any more is of no use later.
+const REPLIES: &str = "_reply.";
+
+/// A message as it waits in a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) message: Arc<Message>,
+    pub(super) route: Option<u32>,
+}
+
+/// The queues by name and by slot; `E` is what a backend adds to each.
+#[derive(Debug)]
+pub(super) struct Table<E> {
+    names: HashMap<QueueName, Slot>,
+    entries: Vec<Option<Entry<E>>>,
+    free: Vec<Slot>,
+    routes: Routes,
+    touched: Vec<Slot>,
+    declared: u64,
+    seed: u64,
+}
+
+/// A queue with its messages.
+#[derive(Debug)]
+pub(super) struct Entry<E> {
+    pub(super) spec: QueueSpec,
+    pub(super) fifo: Fifo<Stored>,
+    pub(super) extra: E,
+    arrived: Arc<Notify>,
+    order: u64,
+    touched: bool,
+}
+
+/// Where a message that may be published goes.
+#[derive(Debug, Clone)]
+pub(super) enum Plan {
+    /// Into these queues.
+    Queues(Arc<[Slot]>),
+    /// Into this queue.
+    Queue(Slot),
+    /// Nowhere yet: it is kept in its topic.
+    Keep,
+    /// Nowhere: it is a reply that nobody waits for.
+    Drop,
+}
+
+impl Plan {
+    pub(super) fn slots(&self) -> &[Slot] {
+        match self {
+            Self::Queues(slots) => slots,
+            Self::Queue(slot) => std::slice::from_ref(slot),
+            Self::Keep | Self::Drop => &[],
+        }
+    }
+}
+
+impl<E> Table<E> {
+    pub(super) fn new() -> Self {
+        Self {
+            names: HashMap::new(),
+            entries: Vec::new(),
+            free: Vec::new(),
+            routes: Routes::default(),
+            touched: Vec::new(),
+            declared: 0,
+            seed: uuid::Uuid::new_v4().as_u64_pair().0,
+        }
+    }
+
+    pub(super) fn slot(&self, name: &QueueName) -> Option<Slot> {
+        self.names.get(name).copied()
+    }
+
+    pub(super) fn entry(&mut self, slot: Slot) -> Option<&mut Entry<E>> {
+        self.entries.get_mut(slot as usize)?.as_mut()
+    }
+
+    pub(super) fn named(
+        &mut self,
+        name: &QueueName,
+    ) -> Result<(Slot, &mut Entry<E>), BackendError> {
+        let unknown = || BackendError::UnknownQueue(name.clone());
+        let slot = self.slot(name).ok_or_else(unknown)?;
+        let entry = self.entry(slot).ok_or_else(unknown)?;
+        Ok((slot, entry))
+    }
+
+    /// The queue that a delivery came from.
+    pub(super) fn of(&mut self, token: Token) -> Result<(Slot, &mut Entry<E>), Stale> {
+        let slot = slot_of(token);
+        Ok((slot, self.entry(slot).ok_or(Stale)?))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Slot, &mut Entry<E>)> {
+        (0..)
+            .zip(&mut self.entries)
+            .filter_map(|(slot, entry)| Some((slot, entry.as_mut()?)))
+    }
+
+    /// Adds a queue that doesn't exist, with its bindings.
+    pub(super) fn add(&mut self, spec: QueueSpec, extra: E) -> Slot {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            Slot::try_from(self.entries.len().saturating_sub(1)).unwrap_or(Slot::MAX)
+        });
+        self.declared += 1;
+        self.seed = self.seed.wrapping_add(1);
+        self.routes
+            .bind(slot, self.declared, &spec.group, &spec.topics);
+        self.names.insert(spec.name.clone(), slot);
+        if let Some(place) = self.entries.get_mut(slot as usize) {
+            *place = Some(Entry {
+                spec,
+                fifo: Fifo::new(slot, self.seed),
+                extra,
+                arrived: Arc::default(),
+                order: self.declared,
+                touched: false,
+            });
+        }
+        slot
+    }
+
+    /// Gives a queue a new specification of the same name.
+    pub(super) fn redeclare(&mut self, slot: Slot, spec: QueueSpec) {
+        let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        self.routes
+            .bind(slot, entry.order, &spec.group, &spec.topics);
+        entry.spec = spec;
+    }
+
+    /// Takes the name and the bindings from a queue that is being deleted. Its deliveries can still be settled.
+    pub(super) fn hide(&mut self, name: &QueueName) -> Option<(Slot, &mut Entry<E>)> {
+        let slot = self.names.remove(name)?;
+        self.routes.unbind(slot);
+        Some((slot, self.entry(slot)?))
+    }
+
+    /// Undoes [`hide`](Self::hide), unless the name was given away.
+    pub(super) fn unhide(&mut self, slot: Slot) {
+        let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        self.names.entry(entry.spec.name.clone()).or_insert(slot);
+        self.routes
+            .bind(slot, entry.order, &entry.spec.group, &entry.spec.topics);
+    }
+
+    /// Removes a queue that is [hidden](Self::hide); whoever waits for it learns that it is gone.
+    pub(super) fn remove(&mut self, slot: Slot) {
+        self.touched.retain(|touched| *touched != slot);
+        if let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::take) {
+            self.free.push(slot);
+            entry.arrived.notify_waiters();
+        }
+    }
+
+    /// Where a message goes, if it may be published at all.
+    pub(super) fn plan(&mut self, outgoing: &Outgoing) -> Result<Plan, PublishError> {
+        let (message, size) = (&outgoing.message, outgoing.message.payload.content.len());
+        if size > MAX_CONTENT {
+            return Err(PublishError::TooLarge {
+                size,
+                limit: MAX_CONTENT,
+            });
+        }
+        if let Destination::Queue(name) = &outgoing.to {
+            let slot = self
+                .slot(name)
+                .ok_or_else(|| PublishError::UnknownQueue(name.clone()))?;
+            return Ok(Plan::Queue(slot));
+        }
+        let queues = self.routes.route(&message.topic, message.strategy);
+        if !queues.is_empty() {
+            return Ok(Plan::Queues(queues));
+        }
+        if outgoing.mandatory {
+            return Err(PublishError::Unroutable(message.topic.clone()));
+        }
+        if message.topic.as_str().starts_with(REPLIES) {
+            tracing::debug!(topic = %message.topic, "nobody waits for this reply any more; it is dropped");
+            return Ok(Plan::Drop);
+        }
+        Ok(Plan::Keep)
+    }
+
+    /// Remembers that messages of a queue became ready, or that one becomes ready earlier than known before.
+    pub(super) fn touch(&mut self, slot: Slot) {
+        if let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::as_mut)
+            && !entry.touched
+        {
+            entry.touched = true;
+            self.touched.push(slot);
+        }
+    }
+
+    /// Whom to wake, once the lock is free: one receiver of each queue that was touched.
+    pub(super) fn wakeups(&mut self) -> Wakeups {
+        let mut wakeups = Vec::with_capacity(self.touched.len());
+        while let Some(slot) = self.touched.pop() {
+            if let Some(entry) = self.entry(slot) {
+                entry.touched = false;
+                wakeups.push(entry.arrived.clone());
+            }
+        }
+        Wakeups(wakeups)
+    }
+
+    /// Wakes every receiver of every queue.
+    pub(super) fn wake_all(&self) {
+        for entry in self.entries.iter().flatten() {
+            entry.arrived.notify_waiters();
+        }
+    }
+}
+
+impl<E> Entry<E> {
+    /// The length of a lease in milliseconds.
+    pub(super) fn lease_ms(&self) -> i64 {
+        millis(self.spec.lease).max(1)
+    }
+
+    /// Wakes every receiver, because something becomes ready earlier than they were told.
+    pub(super) fn hurry(&self) {
+        self.arrived.notify_waiters();
+    }
+
+    /// Moves the end of a lease that has not run out.
+    pub(super) fn extend(&mut self, token: Token, now: i64, end: i64) -> Result<(), SettleError> {
+        self.fifo.expire(now);
+        if self.fifo.ready() > 0 {
+            self.arrived.notify_one();
+        }
+        self.fifo
+            .extend(token, end)
+            .map_err(|Stale| SettleError::Stale)?;
+        if end < now.saturating_add(self.lease_ms()) {
+            self.hurry();
+        }
+        Ok(())
+    }
+
+    /// Takes what is ready, or says how to wait for it.
+    pub(super) fn take(&mut self, max: usize, now: i64, release: &Arc<dyn Release>) -> Attempt {
+        self.fifo.expire(now);
+        let mut deliveries = Vec::with_capacity(max.min(self.fifo.ready()));
+        self.fifo
+            .take(max, now.saturating_add(self.lease_ms()), |item, token| {
+                let packet = Packet::Message(item.value.message.clone());
+                let attempt = item.attempts.saturating_add(1);
+                let mut delivery = Delivery::new(packet, attempt, token, release.clone());
+                delivery.key.clone_from(&item.key);
+                delivery.route = item.value.route;
+                deliveries.push(delivery);
+            });
+        if !deliveries.is_empty() {
+            if self.fifo.ready() > 0 {
+                self.arrived.notify_one();
+            }
+            return Attempt::Taken(deliveries);
+        }
+        // A lease that begins later ends later than this as well, so that nobody needs to be told of it.
+        let until_due = self
+            .fifo
+            .next_due()
+            .map_or(i64::MAX, |due| due.saturating_sub(now));
+        let recheck = until_due.clamp(1, self.lease_ms());
+        Attempt::Empty {
+            arrived: self.arrived.clone(),
+            recheck: Duration::from_millis(recheck.unsigned_abs()),
+        }
+    }
+}
+
+/// Receivers to wake.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Wakeups(Vec<Arc<Notify>>);
+
+impl Wakeups {
+    pub(super) fn wake(self) {
+        for arrived in self.0 {
+            arrived.notify_one();
+        }
+    }
+}
+
+/// What a look into a queue found.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// At least one delivery.
+    Taken(Vec<Delivery>),
+    /// Nothing: look again when something arrived, or after this time.
+    Empty {
+        /// Wakes one receiver when something became ready.
+        arrived: Arc<Notify>,
+        /// Nothing becomes ready by itself before this time has passed.
+        recheck: Duration,
+    },
+}
+
+/// Whole milliseconds, rounded up.
+pub(super) fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+}

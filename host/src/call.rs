@@ -1,0 +1,345 @@
+//! One call of a handler: what it was given, what it may do, and what it has done so far.
+//!
+//! Plugins and native actions act on the world only through a [`Call`], so that both obey the same grants and limits
+//! and nothing that they do is visible before the pipeline commits it. A call does not know who executes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::backend::{Effects, Outgoing};
+use crate::client::{Client, RequestError};
+use crate::message::{Message, PROPAGATED, Payload, Strategy};
+use crate::plugin::{Grants, Limits};
+use crate::store::{StateEffects, Store, StoreError, Versioned};
+use crate::topic::TopicName;
+
+/// What every call of one plugin (or of one set of native actions) shares.
+#[derive(Debug)]
+pub struct Access {
+    /// The name under which state is kept and everything is reported.
+    pub plugin: Arc<str>,
+    /// What it may do.
+    pub grants: Grants,
+    /// How much of it.
+    pub limits: Limits,
+    /// Where its state is.
+    pub store: Arc<dyn Store>,
+    /// Who asks for it.
+    pub client: Option<Arc<Client>>,
+}
+
+/// One call in progress.
+#[derive(Debug)]
+pub struct Call {
+    /// The message to handle.
+    pub message: Arc<Message>,
+    /// 1 for the first time.
+    pub attempt: u32,
+    /// Which of the handler's routes matched.
+    pub route: u32,
+    /// When it began, milliseconds since 1970-01-01 UTC; the handler's idea of now.
+    pub began_ms: i64,
+    access: Arc<Access>,
+    publishes: Vec<Outgoing>,
+    published_bytes: usize,
+    reads: BTreeMap<Arc<str>, Versioned>,
+    writes: BTreeMap<Arc<str>, Option<Bytes>>,
+}
+
+/// What accompanies a publish.
+#[derive(Debug, Clone, Default)]
+pub struct PublishOptions {
+    /// One group or all.
+    pub strategy: Strategy,
+    /// Messages of one key stay in order.
+    pub key: Option<String>,
+    /// Not delivered before this much time has passed.
+    pub delay: Duration,
+    /// Generated when absent.
+    pub identifier: Option<Uuid>,
+    /// Where a reply is wanted.
+    pub reply_topic: Option<TopicName>,
+}
+
+/// Why the host refused something to a handler.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not granted.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Malformed.
+    #[error("{0}")]
+    Invalid(String),
+    /// Too much.
+    #[error("{0}")]
+    Limit(String),
+    /// Not now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl Call {
+    /// A call that has done nothing yet.
+    #[must_use]
+    pub fn new(
+        access: Arc<Access>,
+        message: Arc<Message>,
+        attempt: u32,
+        route: u32,
+        began_ms: i64,
+    ) -> Self {
+        Self {
+            message,
+            attempt,
+            route,
+            began_ms,
+            access,
+            publishes: Vec::new(),
+            published_bytes: 0,
+            reads: BTreeMap::new(),
+            writes: BTreeMap::new(),
+        }
+    }
+
+    /// What this call shares with the others of its plugin.
+    #[must_use]
+    pub fn access(&self) -> &Arc<Access> {
+        &self.access
+    }
+
+    /// Buffers a message. The user and trace headers of the handled message go with it unless it sets them itself.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when the topic is not granted, something is malformed, or a limit is used up.
+    pub fn publish(
+        &mut self,
+        topic: TopicName,
+        mut payload: Payload,
+        options: PublishOptions,
+    ) -> Result<(), Refusal> {
+        if !self.access.grants.may_publish(&topic) {
+            return Err(self.forbidden("publish", topic.as_str()));
+        }
+        self.check_payload(&payload)?;
+        let limits = &self.access.limits;
+        if self.publishes.len() >= limits.publishes {
+            return Err(Refusal::Limit(format!(
+                "one call may publish {} messages; raise `limits.publishes` of plugin `{}`",
+                limits.publishes, self.access.plugin
+            )));
+        }
+        let bytes = self.published_bytes + payload.content.len() + payload.headers.size();
+        if bytes > limits.publish_bytes {
+            return Err(Refusal::Limit(format!(
+                "one call may publish {} bytes; raise `limits.publish_bytes` of plugin `{}`",
+                limits.publish_bytes, self.access.plugin
+            )));
+        }
+        self.published_bytes = bytes;
+        if options
+            .key
+            .as_ref()
+            .is_some_and(|key| key.is_empty() || key.len() > 255)
+        {
+            return Err(Refusal::Invalid(
+                "a message key has 1 to 255 bytes".to_owned(),
+            ));
+        }
+        self.propagate(&mut payload);
+        let identifier = options
+            .identifier
+            .unwrap_or_else(|| self.derived_identifier());
+        let mut message = Message::new(topic, payload).with_identifier(identifier);
+        message.strategy = options.strategy;
+        message.reply_topic = options.reply_topic;
+        let mut outgoing = Outgoing::new(message);
+        outgoing.key = options.key.map(Into::into);
+        outgoing.delay = options.delay;
+        self.publishes.push(outgoing);
+        Ok(())
+    }
+
+    /// The same again when the message is handled again, so that whoever gets both copies can tell.
+    fn derived_identifier(&self) -> Uuid {
+        let name = format!(
+            "{}/{}/{}",
+            self.access.plugin,
+            self.route,
+            self.publishes.len()
+        );
+        Uuid::new_v5(&self.message.identifier, name.as_bytes())
+    }
+
+    fn propagate(&self, payload: &mut Payload) {
+        for name in PROPAGATED {
+            if payload.headers.get(name).is_none()
+                && let Some(value) = self.message.payload.headers.get(name)
+            {
+                payload.headers.put(name, value);
+            }
+        }
+    }
+
+    /// What asking needs, once topic and payload are allowed. The user and trace headers of the handled message go with
+    /// it unless it sets them itself.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when the topic is not granted or the payload exceeds a limit.
+    pub fn begin_request(
+        &self,
+        topic: TopicName,
+        mut payload: Payload,
+    ) -> Result<(Arc<Client>, Message), Refusal> {
+        if !self.access.grants.may_request(&topic) {
+            return Err(self.forbidden("request", topic.as_str()));
+        }
+        self.check_payload(&payload)?;
+        self.propagate(&mut payload);
+        match &self.access.client {
+            Some(client) => Ok((client.clone(), Message::new(topic, payload))),
+            None => Err(Refusal::Unavailable(
+                "this host has no client for requests".to_owned(),
+            )),
+        }
+    }
+
+    /// What this call already knows of a key: its own write, or what it read before.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when state is not granted.
+    pub fn state_known(&self, key: &str) -> Result<Option<Option<Bytes>>, Refusal> {
+        self.check_state()?;
+        let own = self.writes.get(key).cloned();
+        Ok(own.or_else(|| self.reads.get(key).map(|read| read.value.clone())))
+    }
+
+    /// Remembers what the store said of a key, so that the commit can check that it still holds.
+    pub fn state_read(&mut self, key: &str, versioned: Versioned) {
+        self.reads.entry(key.into()).or_insert(versioned);
+    }
+
+    /// Buffers a write; `None` deletes.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when state is not granted or a limit is exceeded.
+    pub fn state_write(&mut self, key: &str, value: Option<Bytes>) -> Result<(), Refusal> {
+        self.check_state()?;
+        let limits = &self.access.limits;
+        let legal = !key.is_empty() && key.len() <= 255 && !key.chars().any(char::is_control);
+        if !legal {
+            return Err(Refusal::Limit(
+                "a state key has 1 to 255 bytes and no control characters".to_owned(),
+            ));
+        }
+        if value
+            .as_ref()
+            .is_some_and(|value| value.len() > limits.state_value)
+        {
+            return Err(Refusal::Limit(format!(
+                "a state value has at most {} bytes; raise `limits.state_value` of plugin `{}`",
+                limits.state_value, self.access.plugin
+            )));
+        }
+        if self.writes.len() >= limits.state_writes && !self.writes.contains_key(key) {
+            return Err(Refusal::Limit(format!(
+                "one call may write {} state keys; raise `limits.state_writes` of plugin `{}`",
+                limits.state_writes, self.access.plugin
+            )));
+        }
+        self.writes.insert(key.into(), value);
+        Ok(())
+    }
+
+    /// Merges a page of stored keys with what this call wrote itself in the same range: after `after`, and up to
+    /// `until` when there are further pages.
+    #[must_use]
+    pub fn state_merge_keys(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        until: Option<&str>,
+        stored: Vec<String>,
+    ) -> Vec<String> {
+        let mut keys: BTreeSet<String> = stored.into_iter().collect();
+        for (key, value) in &self.writes {
+            let here = after.is_none_or(|after| &**key > after)
+                && until.is_none_or(|until| &**key <= until);
+            if value.is_none() {
+                keys.remove(&**key);
+            } else if here && key.starts_with(prefix) {
+                keys.insert(key.to_string());
+            }
+        }
+        keys.into_iter().collect()
+    }
+
+    /// Everything that it did, to be committed.
+    #[must_use]
+    pub fn into_effects(self) -> Effects {
+        let state = (!self.writes.is_empty()).then(|| {
+            Box::new(StateEffects {
+                plugin: self.access.plugin.clone(),
+                reads: self
+                    .reads
+                    .into_iter()
+                    .map(|(key, read)| (key, read.version))
+                    .collect(),
+                writes: self.writes.into_iter().collect(),
+            })
+        });
+        Effects {
+            publishes: self.publishes,
+            state,
+        }
+    }
+
+    /// Refuses a payload that exceeds the limits of this plugin.
+    ///
+    /// # Errors
+    /// [`Refusal::Limit`] with the limit's name.
+    pub fn check_payload(&self, payload: &Payload) -> Result<(), Refusal> {
+        self.access
+            .limits
+            .check_payload(payload)
+            .map_err(|error| Refusal::Limit(error.to_string()))
+    }
+
+    /// Refuses state to who was not granted it.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`] with the line to add.
+    pub fn check_state(&self) -> Result<(), Refusal> {
+        if self.access.grants.state {
+            return Ok(());
+        }
+        let plugin = &self.access.plugin;
+        tracing::warn!(plugin = %plugin, message_id = %self.message.identifier, "refused: state is not granted; add `state = true` under [plugins.{plugin}]");
+        Err(Refusal::Forbidden(format!(
+            "state is not granted to plugin `{plugin}`; add `state = true` under [plugins.{plugin}]"
+        )))
+    }
+
+    fn forbidden(&self, verb: &str, topic: &str) -> Refusal {
+        let plugin = &self.access.plugin;
+        tracing::warn!(plugin = %plugin, message_id = %self.message.identifier, topic, "refused: {verb} is not granted; add {topic:?} to `{verb}` under [plugins.{plugin}]");
+        Refusal::Forbidden(format!(
+            "plugin `{plugin}` may not {verb} `{topic}`; add `{verb} = [\"{topic}\"]` under [plugins.{plugin}]"
+        ))
+    }
+}
+
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}

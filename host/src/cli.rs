@@ -1,0 +1,171 @@
+//! The command line: verbs, the options that they share, and how they end.
+//!
+//! One file per verb under `cli/`; each turns words into calls of the library and results into text. Data goes to
+//! standard output, everything else to standard error.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+mod broker;
+mod check;
+mod config;
+mod content;
+mod demo;
+mod inspect;
+mod options;
+mod receive;
+mod request;
+mod run;
+mod send;
+mod signals;
+mod terminal;
+
+use options::Global;
+
+/// A WebAssembly plugin host for message handlers
+#[derive(Debug, Parser)]
+#[command(
+    name = "sandbar",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Every option can also come from the environment: SANDBAR_DATA for --data, \
+                  SANDBAR_SEND_KEY for --key of `send`.\n\
+                  Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 130 interrupted."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(run::Run),
+    Demo(demo::Demo),
+    Send(Box<send::Send>),
+    Request(request::Request),
+    Receive(receive::Receive),
+    Check(check::Check),
+    Inspect(inspect::Inspect),
+    Config(config::Config),
+}
+
+/// A verb with its options.
+#[derive(Debug)]
+pub(crate) struct Command {
+    cli: Cli,
+    matches: ArgMatches,
+}
+
+/// How a verb ended without an error of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It did what it was asked.
+    Done,
+    /// It did not, and has said why.
+    Failed,
+    /// Somebody pressed Ctrl-C.
+    Interrupted,
+}
+
+/// What was asked for makes no sense, as opposed to: did not work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// The exit code for wrong usage and configuration, `EX_USAGE` of sysexits.
+const WRONG_USAGE: u8 = 64;
+
+impl Ended {
+    pub(crate) fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Done => ExitCode::SUCCESS,
+            Self::Failed => ExitCode::FAILURE,
+            Self::Interrupted => ExitCode::from(130),
+        }
+    }
+}
+
+/// Reads the command line; prints what is wrong with it, or the help that was asked for.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, ExitCode> {
+    let parsed = options::with_environment(Cli::command())
+        .try_get_matches_from(arguments)
+        .and_then(|matches| {
+            Ok(Command {
+                cli: Cli::from_arg_matches(&matches)?,
+                matches,
+            })
+        });
+    parsed.map_err(|error| {
+        // Nobody reads it if it cannot be written.
+        error.print().ok();
+        if error.use_stderr() {
+            ExitCode::from(WRONG_USAGE)
+        } else {
+            ExitCode::SUCCESS
+        }
+    })
+}
+
+impl Command {
+    pub(crate) async fn run(self) -> anyhow::Result<Ended> {
+        let Self {
+            cli: Cli { global, verb },
+            matches,
+        } = self;
+        let host = match &verb {
+            Verb::Run(run) => Some(&run.host),
+            Verb::Config(config) => Some(config.host()),
+            _ => None,
+        };
+        let options = options::Options::new(global, host, &matches);
+        match verb {
+            Verb::Demo(demo) => {
+                options.start_log(None, "error")?;
+                demo.run().await
+            }
+            Verb::Inspect(inspect) => {
+                options.start_log(None, "warn")?;
+                inspect.run().await
+            }
+            verb => {
+                let log_format = options.log_format();
+                let config = sandbar::config::Config::load(options.layers())?;
+                let serves = matches!(verb, Verb::Run(_));
+                let filter = config.log.value.as_deref();
+                let filter = filter.unwrap_or(if serves { "info" } else { "warn" });
+                options::start_log(filter, log_format)?;
+                match verb {
+                    Verb::Run(run) => run.run(&config).await,
+                    Verb::Send(send) => send.run(&config).await,
+                    Verb::Request(request) => request.run(&config).await,
+                    Verb::Receive(receive) => receive.run(&config).await,
+                    Verb::Check(check) => check.run(&config).await,
+                    Verb::Config(verb) => verb.run(&config),
+                    Verb::Demo(_) | Verb::Inspect(_) => Ok(Ended::Done),
+                }
+            }
+        }
+    }
+}
+
+/// Prints an error with its causes and chooses the exit code.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if error.chain().any(|cause| cause.is::<terminal::Closed>()) {
+        // Whoever read the output has seen enough.
+        return ExitCode::SUCCESS;
+    }
+    terminal::error(error);
+    let wrong_usage = error
+        .chain()
+        .any(|cause| cause.is::<Usage>() || cause.is::<sandbar::config::ConfigError>());
+    if wrong_usage {
+        ExitCode::from(WRONG_USAGE)
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,80 @@
+//! The broker that a verb talks to: that of the process that owns the data folder, through its socket, or the folder
+//! itself when nobody owns it.
+//!
+//! Who owns what is decided in [`sandbar::backend`]; this keeps what a verb needs until it ends.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sandbar::backend::local::{Server, serve};
+use sandbar::backend::{self, Backend, BackendError, OpenDataError, OpenError, Opened, OpenedData};
+use sandbar::store::Store;
+
+/// The kind of broker that a data folder holds.
+const KIND: &str = "embedded";
+
+/// A broker, wherever it runs.
+#[derive(Debug)]
+pub(super) struct Broker {
+    opened: Opened,
+    owner: bool,
+    server: Option<Server>,
+}
+
+/// Opens a data folder for this process alone.
+pub(super) async fn own(data: &Path) -> Result<Broker, OpenError> {
+    let opened = backend::open(KIND, data).await?;
+    Ok(Broker {
+        opened,
+        owner: true,
+        server: None,
+    })
+}
+
+/// Finds the broker of a data folder.
+pub(super) async fn find(data: &Path) -> Result<Broker, OpenDataError> {
+    let OpenedData {
+        backend,
+        store,
+        owner,
+    } = backend::open_data(data).await?;
+    Ok(Broker {
+        opened: Opened { backend, store },
+        owner,
+        server: None,
+    })
+}
+
+impl Broker {
+    pub(super) fn backend(&self) -> Arc<dyn Backend> {
+        self.opened.backend.clone()
+    }
+
+    pub(super) fn store(&self) -> Arc<dyn Store> {
+        self.opened.store.clone()
+    }
+
+    pub(super) fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// Whether another process has it open.
+    pub(super) fn shared(&self) -> bool {
+        !self.owner
+    }
+
+    /// Lets other processes use it, if it is ours to share.
+    pub(super) fn share(&mut self, data: &Path) -> Result<(), BackendError> {
+        if self.owner {
+            self.server = Some(serve(data, self.backend(), self.store())?);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn close(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.close().await;
+        }
+        self.opened.backend.close().await;
+    }
+}

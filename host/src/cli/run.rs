@@ -1,0 +1,120 @@
+//! `sandbar run`: serves plugins until it is told to stop.
+//!
+//! Which plugins with which grants is decided in the configuration, and everything that runs is assembled by
+//! [`sandbar::control`]. This says what is going on.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use sandbar::config::{Config, Time};
+use sandbar::control::{Host, HostOptions, StartError};
+use tokio::time::Instant;
+
+use super::inspect::Served;
+use super::options;
+use super::signals::Signals;
+use super::terminal::{self, Progress, Style, note, paint};
+use super::{Ended, Usage, broker};
+
+/// Serve plugins.
+///
+/// Without a configuration it serves the .wasm files that are named and those in the folder of plugins, on the
+/// embedded broker, with data in ./sandbar-data and no grants. Ctrl-C finishes what is being handled and stops; a
+/// second one stops at once.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Plugins to serve
+    #[arg(value_name = "FILE.wasm")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) host: options::HostOptions,
+}
+
+impl Run {
+    pub(super) async fn run(self, config: &Config) -> anyhow::Result<Ended> {
+        let began = Instant::now();
+        let plugins = config.served(&self.files)?;
+        if plugins.is_empty() {
+            return Err(Usage(
+                "there is no plugin to serve; name a .wasm file, put one into ./plugins, or list it in sandbar.toml"
+                    .to_owned(),
+            )
+            .into());
+        }
+        let mut signals = Signals::new()?;
+        let mut broker = broker::own(&config.data.value).await?;
+        let group = Some(config.group.value.clone());
+        let options = HostOptions {
+            group,
+            plugins,
+            native: None,
+        };
+        let starting = Host::start(broker.backend(), broker.store(), options);
+        let host = tokio::select! {
+            host = with_progress(starting) => host,
+            () = signals.next() => {
+                broker.close().await;
+                return Ok(Ended::Interrupted);
+            }
+        };
+        let host = match host {
+            Ok(host) => host,
+            Err(error) => {
+                broker.close().await;
+                return Err(error.into());
+            }
+        };
+        // Who finds the socket finds the queues of the plugins too.
+        broker.share(&config.data.value)?;
+        for plugin in host.plugins() {
+            note(Served::new(plugin).short());
+        }
+        note(format!(
+            "{} in {}; data in {}; Ctrl-C stops",
+            paint("ready", Style::Good),
+            terminal::time(began.elapsed()),
+            config.data.value.display()
+        ));
+        signals.next().await;
+        let grace = config.grace.value;
+        note(format!(
+            "stopping; what is being handled has {}",
+            Time(grace)
+        ));
+        let stopping = async {
+            let ended = host.stop(grace).await;
+            broker.close().await;
+            ended
+        };
+        tokio::select! {
+            ended = stopping => {
+                note(if ended {
+                    "stopped; nothing was left in flight"
+                } else {
+                    "stopped; what was still being handled comes again when a host is started, with no attempt counted"
+                });
+                Ok(Ended::Done)
+            }
+            () = signals.next() => {
+                note("stopped at once; what was being handled comes again when a host is started");
+                Ok(Ended::Interrupted)
+            }
+        }
+    }
+}
+
+/// Says that it is compiling when that takes longer than anybody wants to wait without a word.
+async fn with_progress(
+    starting: impl Future<Output = Result<Host, StartError>>,
+) -> Result<Host, StartError> {
+    tokio::pin!(starting);
+    match tokio::time::timeout(Duration::from_secs(1), &mut starting).await {
+        Ok(host) => host,
+        Err(_) => {
+            note("compiling the plugins…");
+            let _progress = Progress::waiting("compiling");
+            starting.await
+        }
+    }
+}

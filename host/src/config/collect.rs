@@ -1,0 +1,232 @@
+//! Which plugins a host serves: files that were named, a folder of them, and sections of the configuration.
+//!
+//! A section gives its grants to the file of its name, wherever that comes from. No component is opened here; that a
+//! file exists is all that is checked.
+
+use std::path::{Path, PathBuf};
+
+use super::problem::{self, nearest};
+use super::{Config, ConfigError, PluginConfig, Problem};
+use crate::control::ServedPlugin;
+use crate::plugin::PluginSpec;
+
+/// A plugin and what is said about it.
+struct Candidate<'a> {
+    name: String,
+    file: PathBuf,
+    section: Option<&'a PluginConfig>,
+}
+
+impl Config {
+    /// The plugins to serve: `files`, the folder of plugins, and every section.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every file that is missing, every name that stands for two files, and every reference
+    /// that leads nowhere.
+    pub fn served(&self, files: &[PathBuf]) -> Result<Vec<ServedPlugin>, ConfigError> {
+        let mut problems = Vec::new();
+        let mut candidates = self.files(files, &mut problems);
+        self.sections(&mut candidates, &mut problems);
+        same_names(&candidates, &mut problems);
+        let mut served = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            served.push(self.serve(candidate, &mut problems));
+        }
+        if problems.is_empty() {
+            Ok(served)
+        } else {
+            Err(ConfigError(problems))
+        }
+    }
+
+    /// Only the files that were named, each with the section that names it or has its name.
+    ///
+    /// # Errors
+    /// As [`Config::served`].
+    pub fn served_only(&self, files: &[PathBuf]) -> Result<Vec<ServedPlugin>, ConfigError> {
+        let mut problems = Vec::new();
+        let mut served = Vec::with_capacity(files.len());
+        for file in files {
+            let claims = |section: &PluginConfig| {
+                section
+                    .file
+                    .as_deref()
+                    .is_some_and(|claimed| same_file(claimed, file))
+            };
+            let claimed = self.plugins.iter().find(|(_, section)| claims(section));
+            let own = PluginSpec::from_file(file).name;
+            let (name, section) = match claimed {
+                Some((name, section)) => (name.clone(), Some(section)),
+                None => (own.clone(), self.plugins.get(&own)),
+            };
+            served.push(self.serve(
+                Candidate {
+                    name,
+                    file: file.clone(),
+                    section,
+                },
+                &mut problems,
+            ));
+        }
+        if problems.is_empty() {
+            Ok(served)
+        } else {
+            Err(ConfigError(problems))
+        }
+    }
+
+    fn files(&self, files: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<Candidate<'_>> {
+        let mut found: Vec<PathBuf> = Vec::new();
+        for file in files {
+            match std::fs::metadata(file) {
+                Err(error) => problems.push(problem::with_file(file, error.to_string())),
+                Ok(about) if about.is_dir() => problems.push(problem::with_file(
+                    file,
+                    "is a folder; name its files, or the folder with `--plugins`",
+                )),
+                Ok(_) => found.push(file.clone()),
+            }
+        }
+        if let Some(dir) = &self.plugin_dir.value {
+            match wasm_files(dir) {
+                Ok(files) => {
+                    for file in files {
+                        if !found.iter().any(|known| same_file(known, &file)) {
+                            found.push(file);
+                        }
+                    }
+                }
+                Err(error) => {
+                    let message = format!("{error}; `--plugins` names a folder of .wasm files");
+                    problems.push(problem::with_file(dir, message));
+                }
+            }
+        }
+        // A section that names the file itself decides what that file is called.
+        let claimed = |file: &Path| {
+            let mut sections = self
+                .plugins
+                .values()
+                .filter_map(|plugin| plugin.file.as_deref());
+            sections.any(|claimed| same_file(claimed, file))
+        };
+        let free = found.into_iter().filter(|file| !claimed(file));
+        free.map(|file| {
+            let name = PluginSpec::from_file(&file).name;
+            // A section with a file of its own is another plugin, and its name then stands for two files.
+            let section = self
+                .plugins
+                .get(&name)
+                .filter(|section| section.file.is_none());
+            Candidate {
+                name,
+                file,
+                section,
+            }
+        })
+        .collect()
+    }
+
+    fn sections<'a>(&'a self, candidates: &mut Vec<Candidate<'a>>, problems: &mut Vec<Problem>) {
+        for (name, section) in &self.plugins {
+            match &section.file {
+                Some(file) if file.is_file() => {
+                    let (name, file) = (name.clone(), file.clone());
+                    candidates.push(Candidate {
+                        name,
+                        file,
+                        section: Some(section),
+                    });
+                }
+                Some(file) => {
+                    let span = section.spans.file.clone();
+                    let message = format!(
+                        "plugin `{name}`: there is no file `{}`; build it, or correct `file`",
+                        file.display()
+                    );
+                    problems.extend(self.problem(span, message));
+                }
+                None if candidates.iter().any(|candidate| candidate.name == *name) => {}
+                None => {
+                    let known = candidates.iter().map(|candidate| candidate.name.as_str());
+                    let hint = match nearest(name, known) {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => {
+                            format!("set `file`, or put {name}.wasm into the folder of plugins")
+                        }
+                    };
+                    let message = format!("there is no file for plugin `{name}`; {hint}");
+                    problems.extend(self.problem(Some(section.spans.name.clone()), message));
+                }
+            }
+        }
+    }
+
+    fn serve(&self, candidate: Candidate<'_>, problems: &mut Vec<Problem>) -> ServedPlugin {
+        let mut spec = PluginSpec::from_file(&candidate.file);
+        spec.name = candidate.name;
+        let mut served = ServedPlugin::new(spec);
+        let Some(section) = candidate.section else {
+            return served;
+        };
+        served.spec.digest.clone_from(&section.digest);
+        served.spec.grants = section.grants.clone();
+        served.spec.limits = section.limits.clone();
+        served.retry = section.retry.clone();
+        served.form = section.form;
+        for (key, setting) in &section.settings {
+            match setting.resolve(self.base()) {
+                Ok(value) => {
+                    served.spec.grants.config.insert(key.clone(), value);
+                }
+                Err(error) => {
+                    let span = section.spans.settings.get(key).cloned();
+                    let message = format!("plugin `{}`, `{key}`: {error}", served.spec.name);
+                    problems.extend(self.problem(span, message));
+                }
+            }
+        }
+        served
+    }
+
+    fn problem(&self, span: Option<std::ops::Range<usize>>, message: String) -> Option<Problem> {
+        self.text.as_ref().map(|text| text.problem(span, message))
+    }
+}
+
+fn same_names(candidates: &[Candidate<'_>], problems: &mut Vec<Problem>) {
+    for (position, second) in candidates.iter().enumerate() {
+        let first = candidates
+            .iter()
+            .take(position)
+            .find(|first| first.name == second.name);
+        if let Some(first) = first {
+            problems.push(problem::with_option(format!(
+                "two plugins are named `{}`: {} and {}; rename one of the files, or give one another name in the configuration",
+                second.name,
+                first.file.display(),
+                second.file.display()
+            )));
+        }
+    }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+fn wasm_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "wasm")
+            && path.is_file()
+        {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,230 @@
+//! Assembles a host and takes it apart again: load, check, declare, start; stop in the opposite order.
+//!
+//! Knows every part and does none of their work. What is configured is read in [`crate::config`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::{Backend, BackendError, Queue, QueueName, QueueSpec};
+use crate::call::Access;
+use crate::client::Client;
+use crate::dispatch::{Conflict, Dispatcher, Kind};
+use crate::guest::{Engine, GuestError};
+use crate::handler::Port;
+use crate::periodic::{self, Clock, Periodic, WallClock};
+use crate::pipeline::Pipeline;
+use crate::plugin::{Grants, Limits, LoadError, Loader, Plugin, PluginSpec};
+use crate::retry::RetryPolicy;
+use crate::store::Store;
+use crate::wire::Form;
+
+/// What a host serves.
+#[derive(Debug, Default)]
+pub struct HostOptions {
+    /// The group of its subscriptions; hosts of one group share the messages.
+    pub group: Option<String>,
+    /// The plugins to load.
+    pub plugins: Vec<ServedPlugin>,
+    /// Native actions, served beside the plugins under the name `native`.
+    pub native: Option<Dispatcher>,
+}
+
+/// A plugin with how its messages arrive.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServedPlugin {
+    /// What it is.
+    pub spec: PluginSpec,
+    /// When failures are tried again.
+    pub retry: RetryPolicy,
+    /// How the messages in its queue are written.
+    pub form: Form,
+}
+
+impl ServedPlugin {
+    /// With the default retry policy and native messages.
+    #[must_use]
+    pub fn new(spec: PluginSpec) -> Self {
+        Self {
+            spec,
+            retry: RetryPolicy::default(),
+            form: Form::Native,
+        }
+    }
+}
+
+/// A host that runs. Dropping it ends it at once; what was in flight comes again.
+#[derive(Debug)]
+pub struct Host {
+    /// Before the ports, so that it ends first.
+    periodic: Vec<Periodic>,
+    ports: Vec<Port>,
+    client: Arc<Client>,
+    plugins: Vec<Arc<Plugin>>,
+}
+
+/// Why a host did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The engine.
+    #[error("the WebAssembly engine cannot be started: {0}")]
+    Engine(#[from] GuestError),
+    /// A plugin.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Two plugins for one topic.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// Two plugins of one name.
+    #[error(
+        "two plugins are named `{0}`; rename one of the files or give it another name in the configuration"
+    )]
+    SameName(Arc<str>),
+    /// The broker.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// The group when none is configured.
+pub const DEFAULT_GROUP: &str = "sandbar";
+
+impl Host {
+    /// Loads the plugins, checks them against each other, declares their queues and starts to serve.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is served then.
+    pub async fn start(
+        backend: Arc<dyn Backend>,
+        store: Arc<dyn Store>,
+        options: HostOptions,
+    ) -> Result<Self, StartError> {
+        Self::start_with_clock(backend, store, options, Arc::new(WallClock)).await
+    }
+
+    /// The same with a clock of its own for what is periodic.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is served then.
+    pub async fn start_with_clock(
+        backend: Arc<dyn Backend>,
+        store: Arc<dyn Store>,
+        options: HostOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        let plugins = load(&options.plugins).await?;
+        let client = Arc::new(Client::connect(backend.clone()).await?);
+        let group = options.group.as_deref().unwrap_or(DEFAULT_GROUP);
+        let mut pipelines = Vec::new();
+        for (plugin, served) in plugins.iter().zip(&options.plugins) {
+            let access = Access {
+                plugin: plugin.name.clone(),
+                grants: plugin.grants.clone(),
+                limits: plugin.limits.clone(),
+                store: store.clone(),
+                client: Some(client.clone()),
+            };
+            let dispatcher = periodic::coalesced(&plugin.dispatcher()?, &clock)?;
+            pipelines.push((dispatcher, access, served.retry.clone(), served.form));
+        }
+        if let Some(native) = options.native {
+            let access = Access {
+                plugin: "native".into(),
+                grants: Grants::all(),
+                limits: Limits::default(),
+                store: store.clone(),
+                client: Some(client.clone()),
+            };
+            pipelines.push((native, access, RetryPolicy::default(), Form::Native));
+        }
+        for (position, (dispatcher, ..)) in pipelines.iter().enumerate() {
+            for (other, ..) in pipelines.iter().skip(position + 1) {
+                dispatcher.check_beside(other)?;
+            }
+        }
+        let mut ports = Vec::with_capacity(pipelines.len());
+        let mut queues = Vec::with_capacity(pipelines.len());
+        for (dispatcher, access, retry, form) in pipelines {
+            let queue = declare(&*backend, group, &access.plugin, &dispatcher).await?;
+            queues.push(queue.name.clone());
+            let backend = backend.clone();
+            let access = Arc::new(access);
+            let pipeline = Pipeline {
+                backend,
+                queue,
+                form,
+                dispatcher,
+                access,
+                retry,
+            };
+            ports.push(Port::start(Arc::new(pipeline)).await?);
+        }
+        // Last, when everything that they call is there.
+        let periodic = plugins.iter().zip(&queues);
+        let periodic = periodic.filter_map(|(plugin, queue)| {
+            Periodic::start(plugin, queue, backend.clone(), clock.clone())
+        });
+        Ok(Self {
+            periodic: periodic.collect(),
+            ports,
+            client,
+            plugins,
+        })
+    }
+
+    /// The plugins that it serves.
+    #[must_use]
+    pub fn plugins(&self) -> &[Arc<Plugin>] {
+        &self.plugins
+    }
+
+    /// A client of the same broker.
+    #[must_use]
+    pub fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
+    /// Stops receiving, lets what runs end within `grace`, and gives the rest back. Returns whether everything had
+    /// ended. The backend stays open.
+    pub async fn stop(self, grace: Duration) -> bool {
+        drop(self.periodic);
+        let stopping = self.ports.into_iter().map(|port| port.stop(grace));
+        let ended = futures_util::future::join_all(stopping).await;
+        self.client.close().await;
+        ended.into_iter().all(|ended| ended)
+    }
+}
+
+async fn load(served: &[ServedPlugin]) -> Result<Vec<Arc<Plugin>>, StartError> {
+    let loader = Loader::new(Engine::new()?);
+    let mut plugins: Vec<Arc<Plugin>> = Vec::with_capacity(served.len());
+    for served in served {
+        let plugin = loader.load(served.spec.clone()).await?;
+        if plugins.iter().any(|known| known.name == plugin.name) || *plugin.name == *"native" {
+            return Err(StartError::SameName(plugin.name.clone()));
+        }
+        plugins.push(plugin);
+    }
+    Ok(plugins)
+}
+
+/// Each plugin has a queue of its own, so that a slow one holds up nobody else and its backlog survives its absence.
+async fn declare(
+    backend: &dyn Backend,
+    group: &str,
+    plugin: &str,
+    dispatcher: &Dispatcher,
+) -> Result<Queue, BackendError> {
+    let name: QueueName = format!("{group}.{plugin}").parse()?;
+    // What is periodic is sent to the queue itself.
+    let routes = dispatcher
+        .routes()
+        .iter()
+        .filter(|route| route.kind != Kind::Periodic);
+    let mut topics: Vec<_> = routes.map(|route| route.topic.clone()).collect();
+    topics.sort();
+    topics.dedup();
+    let spec = QueueSpec {
+        group: group.to_owned(),
+        ..QueueSpec::new(name, topics)
+    };
+    Ok(backend.declare_queue(spec).await?.queue)
+}

@@ -1,0 +1,198 @@
+//! What an outcome means: the reply, the verdict, and whether anything that the handler did counts.
+//!
+//! Pure: rules only, recorded from the seed (`tests/` runs its cases) with the changes that ARCHITECTURE.md lists.
+
+use std::time::Duration;
+
+use super::{Identity, Kind, Outcome};
+use crate::backend::{Effects, Outgoing, Verdict};
+use crate::call::Call;
+use crate::message::{Headers, Message, Payload, Status};
+use crate::retry::RetryPolicy;
+use crate::store::{DeadLetter, Reason};
+use crate::wire::Packet;
+
+/// The end of a message's journey, to be committed.
+#[derive(Debug)]
+pub struct Conclusion {
+    /// How its delivery ends.
+    pub verdict: Verdict,
+    /// What becomes visible with it.
+    pub effects: Effects,
+}
+
+/// What is known beside the call itself.
+#[derive(Debug)]
+pub struct Circumstances<'a> {
+    /// Who handled it.
+    pub identity: &'a Identity,
+    /// The kind of the route.
+    pub kind: Kind,
+    /// When failures are tried again.
+    pub policy: &'a RetryPolicy,
+    /// Uniform in 0..1.
+    pub chance: f64,
+    /// The time.
+    pub now_ms: i64,
+    /// The queue that it waited in.
+    pub queue: &'a str,
+}
+
+/// Concludes a call.
+#[must_use]
+pub fn conclude(call: Call, outcome: Outcome, at: &Circumstances<'_>) -> Conclusion {
+    let message = call.message.clone();
+    let attempts = call.attempt;
+    let wants_reply = message.should_reply() && at.kind != Kind::Event;
+    let dead = |reason: Reason, error: String| {
+        Verdict::DeadLetter(Box::new(DeadLetter {
+            packet: Packet::Message(message.clone()),
+            reason,
+            error,
+            plugin: at.identity.plugin.as_ref().map(ToString::to_string),
+            digest: at.identity.digest.as_ref().map(ToString::to_string),
+            queue: at.queue.to_owned(),
+            attempts,
+            at_ms: at.now_ms,
+        }))
+    };
+    let replied = |status: Status, text: &str| Effects {
+        publishes: if wants_reply {
+            error_reply(&message, status, text)
+        } else {
+            Vec::new()
+        },
+        state: None,
+    };
+    let (verdict, effects) = match outcome {
+        Outcome::Done(payload) => match reply_payload(&call, payload) {
+            Ok(payload) => {
+                let mut effects = call.into_effects();
+                if wants_reply {
+                    effects.publishes.extend(reply(&message, payload));
+                }
+                (Verdict::Ack, effects)
+            }
+            Err(error) => {
+                let text = format!("the reply was refused: {error}");
+                (
+                    dead(Reason::Failed, text.clone()),
+                    replied(Status::SystemError, &text),
+                )
+            }
+        },
+        // Who asked has the answer; only a rejection that nobody would see is kept.
+        Outcome::Rejected(text) if wants_reply => (Verdict::Ack, replied(Status::Error, &text)),
+        Outcome::Rejected(text) => (dead(Reason::Rejected, text), Effects::default()),
+        Outcome::Failed(text) => {
+            let effects = replied(Status::SystemError, &text);
+            (dead(Reason::Failed, text), effects)
+        }
+        Outcome::Retry { reason, after } => match next(at, attempts, after) {
+            Some(delay) => (Verdict::Retry(delay), Effects::default()),
+            None => {
+                let text = format!("not handled after {attempts} attempts");
+                let effects = replied(Status::SystemError, &text);
+                (dead(Reason::Attempts, reason), effects)
+            }
+        },
+        Outcome::Crashed { reason, error } => match next(at, attempts, None) {
+            Some(delay) => (Verdict::Retry(delay), Effects::default()),
+            None => {
+                let effects = replied(Status::SystemError, plain(reason));
+                (dead(reason, error), effects)
+            }
+        },
+    };
+    Conclusion { verdict, effects }
+}
+
+/// Concludes a message that no handler has seen: with a reply if one is wanted, and a dead letter.
+#[must_use]
+pub fn refuse(
+    message: Option<&Message>,
+    packet: Packet,
+    (reason, error): (Reason, String),
+    attempts: u32,
+    queue: &str,
+    now_ms: i64,
+) -> Conclusion {
+    let status = if reason == Reason::NoHandler {
+        Status::SystemError
+    } else {
+        Status::Error
+    };
+    let publishes = message.map_or_else(Vec::new, |message| error_reply(message, status, &error));
+    Conclusion {
+        verdict: Verdict::DeadLetter(Box::new(DeadLetter {
+            packet,
+            reason,
+            error,
+            plugin: None,
+            digest: None,
+            queue: queue.to_owned(),
+            attempts,
+            at_ms: now_ms,
+        })),
+        effects: Effects {
+            publishes,
+            state: None,
+        },
+    }
+}
+
+fn next(at: &Circumstances<'_>, attempts: u32, after: Option<Duration>) -> Option<Duration> {
+    let policy = at.policy.after(attempts, at.chance)?;
+    Some(after.unwrap_or(policy))
+}
+
+/// What the requester learns of a crash: never internals of the host or the guest.
+fn plain(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Timeout => "the handler took too long",
+        Reason::Memory => "the handler needed too much memory",
+        _ => "the handler crashed",
+    }
+}
+
+/// The request's headers with the handler's changes on top.
+fn reply_payload(call: &Call, payload: Option<Payload>) -> Result<Payload, String> {
+    let mut headers = inherited(&call.message);
+    let Some(payload) = payload else {
+        return Ok(Payload {
+            headers,
+            ..Payload::default()
+        });
+    };
+    headers
+        .apply(payload.headers.iter())
+        .map_err(|error| error.to_string())?;
+    let payload = Payload { headers, ..payload };
+    call.check_payload(&payload)
+        .map_err(|error| error.to_string())?;
+    Ok(payload)
+}
+
+/// The content type says what the *request's* content is, so it does not pass to the reply.
+fn inherited(message: &Message) -> Headers {
+    let mut headers = message.payload.headers.clone();
+    headers.remove(crate::message::CONTENT_TYPE);
+    headers
+}
+
+fn reply(message: &Message, payload: Payload) -> Option<Outgoing> {
+    let topic = message.reply_topic.clone()?;
+    Some(Outgoing::new(
+        Message::new(topic, payload).with_identifier(message.identifier),
+    ))
+}
+
+fn error_reply(message: &Message, status: Status, text: &str) -> Vec<Outgoing> {
+    let mut payload = Payload::text(text).with_status(status);
+    let mut headers = inherited(message);
+    for (name, value) in payload.headers.iter() {
+        headers.put(name, value);
+    }
+    payload.headers = headers;
+    reply(message, payload).into_iter().collect()
+}

@@ -1,0 +1,423 @@
+//! The only door into WebAssembly: an engine, components that were checked and compiled, and instances that handle
+//! messages.
+//!
+//! Worlds are told apart by probing what a component exports, one file under `guest/` for each. A guest that trapped,
+//! took too long or wanted too much memory is never used again. Nothing here knows brokers, files or configuration.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Store, Trap, UpdateDeadline};
+
+use self::chance::{Chance, Seed};
+use self::meter::{LogBudget, Meter};
+use crate::call::Call;
+use crate::dispatch::{Kind, Outcome};
+use crate::plugin::Limits;
+use crate::store::Reason;
+
+mod chance;
+mod inspect;
+mod meter;
+mod v0_1;
+mod wasi;
+
+pub use inspect::{Inspection, digest, inspect};
+
+/// How often the clock of the guests ticks: the resolution of time limits, and how long a guest runs before others on
+/// the same thread get their turn.
+const TICK: Duration = Duration::from_millis(10);
+/// Stack of one call.
+const STACK: usize = 512 * 1024;
+
+/// Compiles and instantiates components.
+#[derive(Clone)]
+pub struct Engine {
+    engine: wasmtime::Engine,
+    linker: Arc<Linker<State>>,
+    secret: [u8; 32],
+    _ticker: Arc<Ticker>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Engine")
+    }
+}
+
+/// The thread that advances the epoch; it ends when this is dropped.
+struct Ticker {
+    _stop: mpsc::Sender<()>,
+}
+
+/// A component that was compiled and is known to fit a world.
+#[derive(Clone)]
+pub struct Guest {
+    engine: Engine,
+    pre: v0_1::Pre,
+}
+
+impl std::fmt::Debug for Guest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Guest")
+    }
+}
+
+/// A running component; handles one message at a time.
+pub struct Instance {
+    store: Store<State>,
+    world: v0_1::World,
+    secret: [u8; 32],
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Instance")
+    }
+}
+
+/// What belongs to one instance.
+pub(crate) struct State {
+    plugin: Arc<str>,
+    config: BTreeMap<String, String>,
+    call: Option<Call>,
+    deadline: Instant,
+    limits: Limits,
+    meter: Meter,
+    log: LogBudget,
+    chance: Chance,
+    wasi: Option<Box<wasi::Wasi>>,
+}
+
+/// A route as a guest declares it, not yet checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredRoute {
+    /// A topic or pattern, as text.
+    pub topic: String,
+    /// What it promises.
+    pub kind: Kind,
+    /// One line for people.
+    pub description: String,
+    /// JSON Schema of the content, if there is one.
+    pub content_schema: Option<String>,
+}
+
+/// Why a component cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GuestError {
+    /// It is no component.
+    #[error("{0}")]
+    NotAComponent(String),
+    /// It is a component of no world that this host knows.
+    #[error("{0}")]
+    UnknownWorld(String),
+    /// It imports what this host does not offer.
+    #[error("{0}")]
+    Import(String),
+    /// It failed while it was loaded.
+    #[error("{0}")]
+    Load(String),
+    /// The machine does not allow it.
+    #[error("{0}")]
+    Engine(String),
+}
+
+/// The guest ran out of time. Raised inside the call, found again in its error.
+#[derive(Debug, thiserror::Error)]
+#[error("the call took longer than {0:?}")]
+struct OutOfTime(Duration);
+
+impl Engine {
+    /// An engine with its clock running.
+    ///
+    /// # Errors
+    /// When the machine does not support what it needs.
+    pub fn new() -> Result<Self, GuestError> {
+        let failed = |error: wasmtime::Error| GuestError::Engine(format!("{error:#}"));
+        let engine = new_engine().map_err(failed)?;
+        let mut linker = Linker::new(&engine);
+        v0_1::link(&mut linker).map_err(failed)?;
+        wasi::link(&mut linker).map_err(failed)?;
+        let (stop, stopped) = mpsc::channel::<()>();
+        let weak = engine.weak();
+        std::thread::Builder::new()
+            .name("sandbar-epoch".to_owned())
+            .spawn(move || {
+                while stopped.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    match weak.upgrade() {
+                        Some(engine) => engine.increment_epoch(),
+                        None => return,
+                    }
+                }
+            })
+            .map_err(|error| GuestError::Engine(format!("no thread for the clock: {error}")))?;
+        Ok(Self {
+            engine,
+            linker: Arc::new(linker),
+            secret: rand::random(),
+            _ticker: Arc::new(Ticker { _stop: stop }),
+        })
+    }
+
+    /// Checks and compiles a component. Takes milliseconds to seconds of processor time: call it where blocking is
+    /// allowed.
+    ///
+    /// # Errors
+    /// [`GuestError`] with what was found and what was wanted.
+    pub fn load(&self, bytes: &[u8]) -> Result<Guest, GuestError> {
+        inspect::check_is_component(bytes)?;
+        let component = Component::new(&self.engine, bytes).map_err(|error| {
+            GuestError::NotAComponent(format!("it cannot be compiled: {error:#}"))
+        })?;
+        let kind = component.component_type();
+        let names = |items: Vec<&str>| items.into_iter().map(ToOwned::to_owned).collect::<Vec<_>>();
+        let exports = names(kind.exports(&self.engine).map(|(name, _)| name).collect());
+        if !exports.iter().any(|name| name == v0_1::EXPORT) {
+            return Err(inspect::unknown_world(&exports, &[v0_1::EXPORT]));
+        }
+        let imports = names(kind.imports(&self.engine).map(|(name, _)| name).collect());
+        inspect::check_imports(&imports, &wasi::OFFERED)?;
+        let pre = self
+            .linker
+            .instantiate_pre(&component)
+            .map_err(|error| GuestError::Import(format!("it cannot be linked: {error:#}")))?;
+        let pre = v0_1::probe(pre).map_err(|error| {
+            GuestError::UnknownWorld(format!("its handler does not fit: {error:#}"))
+        })?;
+        Ok(Guest {
+            engine: self.clone(),
+            pre,
+        })
+    }
+}
+
+fn new_engine() -> wasmtime::Result<wasmtime::Engine> {
+    let mut config = wasmtime::Config::new();
+    config
+        .epoch_interruption(true)
+        // Support for component-model async triples the price of a call.
+        .concurrency_support(false)
+        .max_wasm_stack(STACK)
+        .async_stack_size(STACK + 512 * 1024)
+        .memory_init_cow(true)
+        .wasm_memory64(false)
+        .gc_support(false)
+        .wasm_gc(false)
+        .wasm_exceptions(false)
+        .wasm_relaxed_simd(false);
+    let mut pool = wasmtime::PoolingAllocationConfig::new();
+    pool.total_component_instances(4096)
+        .total_core_instances(16_384)
+        .total_memories(4096)
+        .total_tables(16_384)
+        .total_stacks(4096)
+        .max_core_instances_per_component(64)
+        .max_memories_per_component(16)
+        .max_tables_per_component(64)
+        .table_elements(100_000)
+        .linear_memory_keep_resident(1024 * 1024);
+    let mut pooled = config.clone();
+    pooled.allocation_strategy(wasmtime::InstanceAllocationStrategy::Pooling(pool));
+    // Address space is short in some containers; a single allocation for each instance works everywhere.
+    wasmtime::Engine::new(&pooled).or_else(|error| {
+        tracing::debug!("no pool of instances: {error:#}");
+        wasmtime::Engine::new(&config)
+    })
+}
+
+impl Guest {
+    /// A fresh instance for a plugin.
+    ///
+    /// # Errors
+    /// When its start function traps, takes too long or wants too much memory.
+    pub async fn instantiate(
+        &self,
+        plugin: &Arc<str>,
+        config: &BTreeMap<String, String>,
+        limits: &Limits,
+    ) -> Result<Instance, GuestError> {
+        let state = State {
+            plugin: plugin.clone(),
+            config: config.clone(),
+            call: None,
+            deadline: Instant::now() + limits.load_time,
+            limits: limits.clone(),
+            meter: Meter::new(limits.memory),
+            log: LogBudget {
+                lines: limits.log_lines,
+                bytes: limits.log_bytes,
+            },
+            chance: Chance::default(),
+            wasi: None,
+        };
+        let mut store = Store::new(&self.engine.engine, state);
+        store.limiter(|state| &mut state.meter);
+        store.epoch_deadline_callback(|context| {
+            let state = context.data();
+            if Instant::now() >= state.deadline {
+                let limit = if state.call.is_some() {
+                    state.limits.time
+                } else {
+                    state.limits.load_time
+                };
+                return Err(OutOfTime(limit).into());
+            }
+            Ok(UpdateDeadline::Yield(1))
+        });
+        store.set_epoch_deadline(1);
+        match v0_1::World::instantiate(&self.pre, &mut store).await {
+            Ok(world) => Ok(Instance {
+                store,
+                world,
+                secret: self.engine.secret,
+            }),
+            Err(error) => {
+                let (_, text) = crash(&error, store.data());
+                Err(GuestError::Load(format!("it cannot be started: {text}")))
+            }
+        }
+    }
+}
+
+impl Instance {
+    /// Asks the guest for its routes.
+    ///
+    /// # Errors
+    /// When it traps, takes too long or wants too much memory.
+    pub async fn routes(&mut self) -> Result<Vec<DeclaredRoute>, GuestError> {
+        let state = self.store.data_mut();
+        state.deadline = Instant::now() + state.limits.load_time;
+        self.store.set_epoch_deadline(1);
+        let result = self.world.routes(&mut self.store).await;
+        self.store.data_mut().flush_output();
+        result.map_err(|error| {
+            let (_, text) = crash(&error, self.store.data());
+            GuestError::Load(format!("it did not declare its routes: {text}"))
+        })
+    }
+
+    /// Handles one message. The instance comes back only if it may be used again.
+    pub async fn handle(mut self, call: Call) -> (Call, Outcome, Option<Self>) {
+        let (message, attempt, route) = (call.message.clone(), call.attempt, call.route);
+        let (access, began_ms) = (call.access().clone(), call.began_ms);
+        let state = self.store.data_mut();
+        let budget = state.limits.time;
+        state.deadline = Instant::now() + budget;
+        state.log = LogBudget {
+            lines: state.limits.log_lines,
+            bytes: state.limits.log_bytes,
+        };
+        let identifier = message.identifier;
+        state.chance.begin(
+            began_ms,
+            Seed {
+                secret: self.secret,
+                message: identifier,
+                attempt,
+                route,
+            },
+        );
+        state.call = Some(call);
+        self.store.set_epoch_deadline(1);
+        let result = self
+            .world
+            .handle(&mut self.store, &message, (attempt, route, budget))
+            .await;
+        let state = self.store.data_mut();
+        state.flush_output();
+        let crashed = result.as_ref().err().map(|error| crash(error, state));
+        let call = state.call.take();
+        let call = call.unwrap_or_else(|| Call::new(access, message, attempt, route, began_ms));
+        match (result, crashed) {
+            (Ok(outcome), _) => (call, outcome, Some(self)),
+            (Err(_), crashed) => {
+                let (reason, error) = crashed.unwrap_or((Reason::Trap, String::new()));
+                (call, Outcome::Crashed { reason, error }, None)
+            }
+        }
+    }
+}
+
+/// Which limit a guest broke, and how to say it.
+fn crash(error: &wasmtime::Error, state: &State) -> (Reason, String) {
+    if let Some(out_of_time) = error.downcast_ref::<OutOfTime>() {
+        return (Reason::Timeout, out_of_time.to_string());
+    }
+    if let Some(asked) = state.meter.denied {
+        let text = format!(
+            "it wanted {asked} bytes of memory and `limits.memory` is {}",
+            state.meter.memory
+        );
+        return (Reason::Memory, text);
+    }
+    let trap = error.downcast_ref::<Trap>().map(ToString::to_string);
+    let mut text = trap.unwrap_or_else(|| meter::printable(&error.root_cause().to_string(), 400));
+    if let Some(trace) = error.downcast_ref::<wasmtime::WasmBacktrace>() {
+        let names = trace.frames().iter().filter_map(|frame| frame.func_name());
+        let names: Vec<String> = names
+            .take(5)
+            .map(|name| meter::printable(name, 80))
+            .collect();
+        if !names.is_empty() {
+            text = format!("{text}, in {}", names.join(" < "));
+        }
+    }
+    (Reason::Trap, text)
+}
+
+impl State {
+    /// One line of the guest for the log of the host.
+    fn log_line(&mut self, level: tracing::Level, text: &str, fields: &[(String, String)]) {
+        let size = text.len()
+            + fields
+                .iter()
+                .map(|(name, value)| name.len() + value.len())
+                .sum::<usize>();
+        let plugin = &*self.plugin;
+        let message = self.call.as_ref().map(|call| call.message.identifier);
+        let message_id = message.map(tracing::field::display);
+        match self.log.take(size) {
+            None => return,
+            Some(false) => {
+                tracing::warn!(
+                    plugin,
+                    message_id,
+                    "its log is cut here; raise `limits.log_lines` or `limits.log_bytes`"
+                );
+                return;
+            }
+            Some(true) => {}
+        }
+        let mut line = meter::printable(text, 8192);
+        for (name, value) in fields {
+            line.push_str(&format!(
+                " {}={}",
+                meter::printable(name, 64),
+                meter::printable(value, 1024)
+            ));
+        }
+        match level {
+            tracing::Level::ERROR => tracing::error!(plugin, message_id, "{line}"),
+            tracing::Level::WARN => tracing::warn!(plugin, message_id, "{line}"),
+            tracing::Level::INFO => tracing::info!(plugin, message_id, "{line}"),
+            tracing::Level::DEBUG => tracing::debug!(plugin, message_id, "{line}"),
+            tracing::Level::TRACE => tracing::trace!(plugin, message_id, "{line}"),
+        }
+    }
+
+    /// What was printed becomes lines of the log.
+    fn flush_output(&mut self) {
+        let Some(output) = self.wasi.as_ref().map(|wasi| wasi.take_output()) else {
+            return;
+        };
+        for line in String::from_utf8_lossy(&output)
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+        {
+            self.log_line(tracing::Level::INFO, line, &[]);
+        }
+    }
+}

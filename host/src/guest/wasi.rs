@@ -1,0 +1,168 @@
+//! The little of WASI 0.2 that language runtimes import for themselves: clocks, randomness, standard output into the
+//! log; an empty environment, no files, no sockets.
+//!
+//! Nothing here is a way out of the sandbox: handlers act on the world through their own interfaces only.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime::component::{Linker, ResourceTable};
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::{HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use super::State;
+use super::chance::Chance;
+
+/// Interfaces that may be imported; everything else of WASI is refused at load.
+pub(super) const OFFERED: [&str; 5] = [
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:io/",
+    "wasi:random/",
+];
+
+/// What one call may print before the rest is dropped.
+const MOST_OUTPUT: usize = 64 * 1024;
+/// How many handles an instance may hold.
+const MOST_HANDLES: usize = 1024;
+
+pub(super) struct Wasi {
+    context: WasiCtx,
+    table: ResourceTable,
+    output: Output,
+}
+
+impl Wasi {
+    pub(super) fn new(chance: &Chance) -> Self {
+        let output = Output::default();
+        let mut builder = WasiCtxBuilder::new();
+        builder
+            .stdout(output.clone())
+            .stderr(output.clone())
+            .wall_clock(Still(chance.clone()))
+            .secure_random(chance.clone())
+            .insecure_random(chance.clone())
+            .insecure_random_seed(0)
+            .max_random_size(64 * 1024)
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MOST_HANDLES);
+        Self {
+            context: builder.build(),
+            table,
+            output,
+        }
+    }
+
+    /// What was printed since the last time, to become lines of the log.
+    pub(super) fn take_output(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.output.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        // Made when it is first used, because most guests import no WASI at all.
+        let wasi = self
+            .wasi
+            .get_or_insert_with(|| Box::new(Wasi::new(&self.chance)));
+        WasiCtxView {
+            ctx: &mut wasi.context,
+            table: &mut wasi.table,
+        }
+    }
+}
+
+/// The wall clock of one call.
+struct Still(Chance);
+
+impl HostWallClock for Still {
+    fn resolution(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.0.now_ns())
+    }
+}
+
+/// Standard output and error, kept until the call ends.
+#[derive(Clone, Default)]
+struct Output(Arc<Mutex<Vec<u8>>>);
+
+impl Output {
+    fn append(&self, bytes: &[u8]) {
+        let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = MOST_OUTPUT.saturating_sub(output.len()).min(bytes.len());
+        output.extend(bytes.iter().take(room));
+    }
+}
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Output {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl AsyncWrite for Output {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.append(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[async_trait::async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {}
+}
+
+#[async_trait::async_trait]
+impl OutputStream for Output {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.append(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(MOST_OUTPUT)
+    }
+}

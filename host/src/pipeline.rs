@@ -1,0 +1,166 @@
+//! THE PATH of a message: permit → receive → admit → route → call → commit → settle.
+//!
+//! The only module that brings broker, dispatch and plugins together. A delivery is settled exactly once, and dropping
+//! it unsettled means that it comes again; what a handler did becomes visible together with the acknowledgement of the
+//! message that caused it, or not at all. How long anything takes is decided by what is called from here.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::{Backend, Delivery, Queue, Source, SourceEvent};
+use crate::call::{Access, Call};
+use crate::clock;
+use crate::dispatch::{Circumstances, Conclusion, Dispatcher, Route, conclude, guarded, refuse};
+use crate::message::Message;
+use crate::retry::RetryPolicy;
+use crate::store::Reason;
+use crate::wire::{self, Form};
+
+mod inflight;
+mod report;
+mod split;
+
+use inflight::{InFlight, Permit};
+
+/// One subscription with everything that its messages pass through.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// Where messages come from and where everything that they cause goes.
+    pub backend: Arc<dyn Backend>,
+    /// The queue of this subscription.
+    pub queue: Queue,
+    /// How messages in that queue are written.
+    pub form: Form,
+    /// Who handles what.
+    pub dispatcher: Dispatcher,
+    /// What the handlers may do.
+    pub access: Arc<Access>,
+    /// When failures are tried again.
+    pub retry: RetryPolicy,
+}
+
+impl Pipeline {
+    /// Runs until `stop`, then finishes what has begun. Dropping the future gives back what has not ended.
+    pub async fn run(self: Arc<Self>, mut source: Box<dyn Source>, stop: CancellationToken) {
+        let inflight = InFlight::new(self.backend.clone());
+        let mut tasks = JoinSet::new();
+        loop {
+            let step = async {
+                let permits = inflight.permits().await; // permit
+                (source.next(permits.len()).await, permits) // receive
+            };
+            let Some((event, permits)) = stop.run_until_cancelled(step).await else {
+                break;
+            };
+            match event {
+                SourceEvent::Delivered(batch) => {
+                    for part in permits.spread(batch) {
+                        tasks.spawn(self.clone().journeys(part));
+                    }
+                    while tasks.try_join_next().is_some() {}
+                }
+                SourceEvent::Fatal(error) => return report::ended(&self.queue, &error),
+                other => report::condition(&self.queue, &other),
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// Messages of one batch, each on its own: a slow one holds up no other.
+    async fn journeys(self: Arc<Self>, part: Vec<(Delivery, Permit)>) {
+        let journeys = part
+            .into_iter()
+            .map(|(delivery, permit)| self.journey(delivery, permit));
+        journeys
+            .collect::<FuturesUnordered<_>>()
+            .collect::<()>()
+            .await;
+    }
+
+    async fn journey(&self, delivery: Delivery, _permit: Permit) {
+        let conclusion = match self.admit(&delivery) {
+            Err(refusal) => self.refuse(&delivery, None, refusal),
+            Ok(message) => match self.route(&delivery, &message).as_slice() {
+                [] => self.refuse(&delivery, Some(&message), report::no_handler(&message)),
+                [route] => self.call(&delivery, message, route).await,
+                several => split::split(&delivery, &message, several, &self.queue),
+            },
+        };
+        // Commit and settle are one: the backend makes both durable together.
+        let Conclusion { verdict, effects } = conclusion;
+        report::verdict(&self.queue, &delivery, &verdict);
+        let settlement = delivery.settle(verdict, effects);
+        let settled = self.backend.settle(vec![settlement]).await;
+        report::settled(&self.queue, settled);
+    }
+
+    fn admit(&self, delivery: &Delivery) -> Result<Arc<Message>, (Reason, String)> {
+        let message = wire::decode(self.form(delivery), &delivery.packet)
+            .map_err(|error| (Reason::Malformed, error.to_string()))?;
+        let limits = &self.access.limits;
+        limits
+            .check_payload(&message.payload)
+            .map_err(|e| (Reason::TooLarge, e.to_string()))?;
+        message
+            .user()
+            .map_err(|error| (Reason::Malformed, error.to_string()))?;
+        Ok(message)
+    }
+
+    /// Copies for one route were written by this host itself.
+    fn form(&self, delivery: &Delivery) -> Form {
+        if delivery.route.is_some() {
+            Form::Native
+        } else {
+            self.form
+        }
+    }
+
+    fn route(&self, delivery: &Delivery, message: &Message) -> Vec<&Route> {
+        match delivery.route {
+            Some(index) => self.dispatcher.by_index(index).into_iter().collect(),
+            None => self.dispatcher.route(&message.topic),
+        }
+    }
+
+    async fn call(&self, delivery: &Delivery, message: Arc<Message>, route: &Route) -> Conclusion {
+        let (attempt, began) = (delivery.attempt, clock::now_ms());
+        let call = Call::new(self.access.clone(), message, attempt, route.index, began);
+        let (call, outcome) = guarded(call, &*route.action).await;
+        let identity = route.action.identity();
+        report::outcome(&identity, &call, &outcome);
+        let at = Circumstances {
+            identity: &identity,
+            kind: route.kind,
+            policy: &self.retry,
+            chance: rand::random(),
+            now_ms: clock::now_ms(),
+            queue: self.queue.name.as_str(),
+        };
+        conclude(call, outcome, &at)
+    }
+
+    fn refuse(
+        &self,
+        delivery: &Delivery,
+        message: Option<&Message>,
+        refusal: (Reason, String),
+    ) -> Conclusion {
+        // A message that can be read gets its reply even when it is refused.
+        let decoded = wire::decode(self.form(delivery), &delivery.packet).ok();
+        let message = message.or(decoded.as_deref());
+        let (packet, queue) = (delivery.packet.clone(), self.queue.name.as_str());
+        refuse(
+            message,
+            packet,
+            refusal,
+            delivery.attempt,
+            queue,
+            clock::now_ms(),
+        )
+    }
+}

@@ -1,0 +1,80 @@
+//! What the path says of itself in the log: which plugin, which message, and why.
+//!
+//! Only words; nothing here decides anything.
+
+use super::{Call, Delivery, Message, Queue, Reason, SourceEvent};
+use crate::backend::{BackendError, SettleError, Verdict};
+use crate::dispatch::{Identity, Outcome};
+
+pub(super) fn no_handler(message: &Message) -> (Reason, String) {
+    (
+        Reason::NoHandler,
+        format!("no handler for topic `{}`", message.topic),
+    )
+}
+
+pub(super) fn ended(queue: &Queue, error: &BackendError) {
+    if *error != BackendError::Closed {
+        tracing::error!(queue = %queue.name, %error, "the subscription has ended");
+    }
+}
+
+pub(super) fn condition(queue: &Queue, event: &SourceEvent) {
+    match event {
+        SourceEvent::Stalled(error) => {
+            tracing::warn!(queue = %queue.name, %error, "nothing can be received; trying again");
+        }
+        SourceEvent::Reconnected => tracing::info!(queue = %queue.name, "receiving again"),
+        SourceEvent::Delivered(_) | SourceEvent::Fatal(_) => {}
+    }
+}
+
+pub(super) fn outcome(identity: &Identity, call: &Call, outcome: &Outcome) {
+    let plugin = identity.plugin.as_deref().unwrap_or("native");
+    let (message, topic, attempt) = (&call.message.identifier, &call.message.topic, call.attempt);
+    match outcome {
+        Outcome::Done(_) => {}
+        Outcome::Rejected(why) => {
+            tracing::info!(plugin, message_id = %message, %topic, attempt, "rejected: {why}");
+        }
+        Outcome::Failed(why) => {
+            tracing::warn!(plugin, message_id = %message, %topic, attempt, "failed: {why}");
+        }
+        Outcome::Retry { reason, .. } => {
+            tracing::warn!(plugin, message_id = %message, %topic, attempt, "asks to be tried again: {reason}");
+        }
+        Outcome::Crashed { reason, error } => {
+            tracing::error!(plugin, message_id = %message, %topic, attempt, %reason, "{error}");
+        }
+    }
+}
+
+pub(super) fn verdict(queue: &Queue, delivery: &Delivery, verdict: &Verdict) {
+    match verdict {
+        Verdict::Ack => {}
+        Verdict::Retry(delay) => {
+            tracing::debug!(queue = %queue.name, attempt = delivery.attempt, ?delay, "will be tried again");
+        }
+        Verdict::DeadLetter(letter) => {
+            tracing::warn!(
+                queue = %queue.name,
+                plugin = letter.plugin.as_deref().unwrap_or("none"),
+                attempts = letter.attempts,
+                reason = %letter.reason,
+                "kept as a dead letter: {}",
+                letter.error
+            );
+        }
+    }
+}
+
+pub(super) fn settled(queue: &Queue, results: Vec<Result<(), SettleError>>) {
+    for error in results.into_iter().filter_map(Result::err) {
+        match error {
+            SettleError::Conflict => tracing::debug!(queue = %queue.name, "{error}"),
+            _ => {
+                tracing::warn!(queue = %queue.name, %error, "not committed; the message comes again")
+            }
+        }
+    }
+}

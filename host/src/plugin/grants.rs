@@ -1,0 +1,77 @@
+//! What a plugin may do: deny by default, and what to write into the configuration to allow it.
+//!
+//! Only decides; [`crate::call::Call`] asks and reports.
+
+use std::collections::BTreeMap;
+
+use crate::topic::{Pattern, TopicName};
+
+/// What the operator granted to one plugin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// What it may handle; `None`: whatever its routes ask for.
+    pub subscribe: Option<Vec<Pattern>>,
+    /// Where it may publish; replies are always allowed.
+    pub publish: Vec<Pattern>,
+    /// Which topics it may ask.
+    pub request: Vec<Pattern>,
+    /// Whether it may keep state.
+    pub state: bool,
+    /// What it reads as its configuration.
+    pub config: BTreeMap<String, String>,
+}
+
+impl Grants {
+    /// Everything, for native actions, which are code of the host.
+    #[must_use]
+    pub fn all() -> Self {
+        let all: Vec<Pattern> = ">".parse().into_iter().collect();
+        Self {
+            subscribe: None,
+            publish: all.clone(),
+            request: all,
+            state: true,
+            config: BTreeMap::new(),
+        }
+    }
+
+    /// Whether it may publish to the topic.
+    #[must_use]
+    pub fn may_publish(&self, topic: &TopicName) -> bool {
+        self.publish.iter().any(|pattern| pattern.matches(topic))
+    }
+
+    /// Whether it may ask the topic.
+    #[must_use]
+    pub fn may_request(&self, topic: &TopicName) -> bool {
+        self.request.iter().any(|pattern| pattern.matches(topic))
+    }
+
+    /// One line for people: `publish quake.alert; state`.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let list = |patterns: &[Pattern]| {
+            let names: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
+            names.join(", ")
+        };
+        let mut parts = Vec::new();
+        if !self.publish.is_empty() {
+            parts.push(format!("publish {}", list(&self.publish)));
+        }
+        if !self.request.is_empty() {
+            parts.push(format!("request {}", list(&self.request)));
+        }
+        if self.state {
+            parts.push("state".to_owned());
+        }
+        if !self.config.is_empty() {
+            let names: Vec<&str> = self.config.keys().map(String::as_str).collect();
+            parts.push(format!("config {}", names.join(", ")));
+        }
+        if parts.is_empty() {
+            "nothing but replies".to_owned()
+        } else {
+            parts.join("; ")
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! How much one call of a plugin may use, with defaults that suit a handler of messages.
+//!
+//! Numbers and checks of data; time and memory are enforced by [`crate::guest`].
+
+use std::time::Duration;
+
+use crate::message::Payload;
+
+/// Limits of one plugin. Sizes are in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Wall time of one call.
+    pub time: Duration,
+    /// Wall time of instantiation and `routes` at load.
+    pub load_time: Duration,
+    /// Linear memory of one instance.
+    pub memory: usize,
+    /// Calls at once.
+    pub concurrency: usize,
+    /// Content of one message, in and out.
+    pub content: usize,
+    /// Number of headers of one message.
+    pub headers: usize,
+    /// Names and values of the headers of one message together.
+    pub header_bytes: usize,
+    /// Messages published by one call.
+    pub publishes: usize,
+    /// Content and headers of all messages published by one call.
+    pub publish_bytes: usize,
+    /// Lines logged by one call.
+    pub log_lines: u32,
+    /// Bytes logged by one call.
+    pub log_bytes: usize,
+    /// One value in the state.
+    pub state_value: usize,
+    /// Keys written by one call.
+    pub state_writes: usize,
+    /// The component file.
+    pub file: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const KIB: usize = 1024;
+        const MIB: usize = 1024 * KIB;
+        Self {
+            time: Duration::from_secs(5),
+            load_time: Duration::from_secs(2),
+            memory: 64 * MIB,
+            concurrency: 5,
+            content: MIB,
+            headers: 64,
+            header_bytes: 16 * KIB,
+            publishes: 64,
+            publish_bytes: 4 * MIB,
+            log_lines: 100,
+            log_bytes: 64 * KIB,
+            state_value: 256 * KIB,
+            state_writes: 256,
+            file: 64 * 1024 * 1024,
+        }
+    }
+}
+
+impl Limits {
+    /// Checks content and headers of one message.
+    ///
+    /// # Errors
+    /// [`TooLarge`] with the limit that is exceeded.
+    pub fn check_payload(&self, payload: &Payload) -> Result<(), TooLarge> {
+        let checks = [
+            ("content", payload.content.len(), self.content),
+            ("headers", payload.headers.len(), self.headers),
+            ("header_bytes", payload.headers.size(), self.header_bytes),
+        ];
+        for (limit, size, allowed) in checks {
+            if size > allowed {
+                return Err(TooLarge {
+                    limit,
+                    size,
+                    allowed,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Content or headers exceed a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("`limits.{limit}` is {allowed} and the message has {size}; send less, or raise the limit")]
+pub struct TooLarge {
+    /// The limit's name in the configuration.
+    pub limit: &'static str,
+    /// What the message has.
+    pub size: usize,
+    /// What is allowed.
+    pub allowed: usize,
+}

@@ -1,0 +1,255 @@
+//! From a file to a plugin: read, check, compile, start once, ask for routes, check them.
+//!
+//! Nothing is loaded halfway: either there is a [`Plugin`], or an error that names the file and says what to do.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Grants, Limits, Plugin, PluginRoute, Pool};
+use crate::dispatch::{Conflict, Kind};
+use crate::guest::{DeclaredRoute, Engine, GuestError, digest, inspect};
+use crate::periodic::Schedule;
+use crate::topic::Pattern;
+
+/// What a plugin is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginSpec {
+    /// Its name: letters, digits, `-` and `_`.
+    pub name: String,
+    /// Its component.
+    pub file: PathBuf,
+    /// The digest that the component must have, if it is pinned.
+    pub digest: Option<String>,
+    /// What it may do.
+    pub grants: Grants,
+    /// How much of it.
+    pub limits: Limits,
+}
+
+impl PluginSpec {
+    /// A plugin named after its file, with default limits and no grants.
+    #[must_use]
+    pub fn from_file(file: &Path) -> Self {
+        let stem = file.file_stem().unwrap_or(file.as_os_str());
+        Self {
+            name: stem.to_string_lossy().into_owned(),
+            file: file.to_owned(),
+            digest: None,
+            grants: Grants::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Why a file did not become a plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("plugin file {}: {error}", file.display())]
+    File {
+        /// Which file.
+        file: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("plugin file {}: {error}", file.display())]
+    Guest {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong.
+        error: GuestError,
+    },
+    /// Anything else, in words.
+    #[error("plugin file {}: {error}", file.display())]
+    Refused {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong and what to do.
+        error: String,
+    },
+    /// It declares the same command or query twice.
+    #[error("plugin file {}: {error}", file.display())]
+    Conflict {
+        /// Which file.
+        file: PathBuf,
+        /// Which routes.
+        error: Conflict,
+    },
+}
+
+/// Loads plugins with one engine.
+#[derive(Debug, Clone)]
+pub struct Loader {
+    engine: Engine,
+}
+
+impl Loader {
+    /// A loader.
+    #[must_use]
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+
+    /// Reads the file and makes a plugin of it.
+    ///
+    /// # Errors
+    /// [`LoadError`] with the file and what is wrong with it.
+    pub async fn load(&self, spec: PluginSpec) -> Result<Arc<Plugin>, LoadError> {
+        let file = spec.file.clone();
+        let refused = |error: String| LoadError::Refused {
+            file: file.clone(),
+            error,
+        };
+        let bytes = read(&spec)?;
+        let found = digest(&bytes);
+        if spec.digest.as_ref().is_some_and(|pinned| *pinned != found) {
+            return Err(refused(format!(
+                "its digest is {found} and [plugins.{}] pins another; deploy the pinned file or change `digest`",
+                spec.name
+            )));
+        }
+        self.make(spec, bytes, found).await
+    }
+
+    async fn make(
+        &self,
+        spec: PluginSpec,
+        bytes: Vec<u8>,
+        digest: String,
+    ) -> Result<Arc<Plugin>, LoadError> {
+        let PluginSpec {
+            name,
+            file,
+            grants,
+            limits,
+            ..
+        } = spec;
+        let refused = |error: String| LoadError::Refused {
+            file: file.clone(),
+            error,
+        };
+        let failed = |error: GuestError| LoadError::Guest {
+            file: file.clone(),
+            error,
+        };
+        let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || name.len() > 100 || !name.chars().all(legal) {
+            return Err(refused(format!(
+                "{name:?} cannot be the name of a plugin; use letters, digits, `-` and `_`"
+            )));
+        }
+        let name: Arc<str> = name.into();
+        let engine = self.engine.clone();
+        let compiled = tokio::task::spawn_blocking(move || {
+            let inspection = inspect(&bytes)?;
+            Ok((inspection.imports, engine.load(&bytes)?))
+        });
+        let (imports, guest) = match compiled.await {
+            Ok(compiled) => compiled.map_err(failed)?,
+            Err(error) => return Err(refused(format!("the compiler failed: {error}"))),
+        };
+        let mut probe = guest
+            .instantiate(&name, &grants.config, &limits)
+            .await
+            .map_err(failed)?;
+        let declared = probe.routes().await.map_err(failed)?;
+        drop(probe);
+        let routes = check_routes(&name, declared, &grants).map_err(refused)?;
+        let pool = Pool::new(name.clone(), guest, grants.config.clone(), limits.clone());
+        let plugin = Plugin {
+            name,
+            digest: digest.into(),
+            routes,
+            grants,
+            limits,
+            imports,
+            pool,
+        };
+        let plugin = Arc::new(plugin);
+        match plugin.dispatcher() {
+            Ok(_) => Ok(plugin),
+            Err(error) => Err(LoadError::Conflict { file, error }),
+        }
+    }
+}
+
+fn read(spec: &PluginSpec) -> Result<Vec<u8>, LoadError> {
+    let failed = |error| LoadError::File {
+        file: spec.file.clone(),
+        error,
+    };
+    let size = std::fs::metadata(&spec.file).map_err(failed)?.len();
+    if size > spec.limits.file {
+        return Err(LoadError::Refused {
+            file: spec.file.clone(),
+            error: format!(
+                "it has {size} bytes and `limits.file` is {}",
+                spec.limits.file
+            ),
+        });
+    }
+    std::fs::read(&spec.file).map_err(failed)
+}
+
+fn check_routes(
+    plugin: &str,
+    declared: Vec<DeclaredRoute>,
+    grants: &Grants,
+) -> Result<Vec<PluginRoute>, String> {
+    const MOST: usize = 1000;
+    if declared.is_empty() {
+        return Err(
+            "it declares no route, so it would never be called; export at least one handler"
+                .to_owned(),
+        );
+    }
+    if declared.len() > MOST {
+        return Err(format!(
+            "it declares {} routes and at most {MOST} are allowed",
+            declared.len()
+        ));
+    }
+    let mut routes = Vec::with_capacity(declared.len());
+    for (index, route) in declared.into_iter().enumerate() {
+        let malformed = |error: String| format!("its route {} is malformed: {error}", index + 1);
+        // A periodic route has a schedule in the place of the topic, and is subscribed under a name of its own.
+        let (topic, schedule) = match route.kind {
+            Kind::Periodic => {
+                let schedule = route.topic.parse::<Schedule>();
+                (
+                    format!("periodic.{plugin}"),
+                    Some(schedule.map_err(|e| malformed(e.to_string()))?),
+                )
+            }
+            Kind::Command | Kind::Query | Kind::Event => (route.topic, None),
+        };
+        let topic: Pattern = topic
+            .parse()
+            .map_err(|error| malformed(format!("{error}")))?;
+        let granted = grants
+            .subscribe
+            .as_ref()
+            .is_none_or(|granted| granted.iter().any(|pattern| pattern.covers(&topic)));
+        if !granted {
+            tracing::warn!(topic = %topic, "a route is not in `subscribe` and is not served");
+            continue;
+        }
+        routes.push(PluginRoute {
+            topic,
+            schedule,
+            kind: route.kind,
+            description: route
+                .description
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(200)
+                .collect(),
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+        });
+    }
+    if routes.is_empty() {
+        return Err("none of its routes is in `subscribe`, so it would never be called".to_owned());
+    }
+    Ok(routes)
+}

@@ -1,0 +1,139 @@
+//! What outlives a message besides the message itself: plugin state and dead letters.
+//!
+//! The trait is what the pipeline and the operator's verbs need; SQL for it is under `store/` and nowhere else. A
+//! backend that owns its store ([`crate::backend::Capabilities::transactional`]) implements both and commits them
+//! together.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::wire::Packet;
+
+pub(crate) mod sqlite;
+
+/// Plugin state and dead letters.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// The value of a key as far as it is decided (settled, if perhaps not yet on disk), and its version.
+    async fn state_get(&self, plugin: &str, key: &str) -> Result<Versioned, StoreError>;
+
+    /// Up to `limit` keys with a prefix, in byte order, after the key `after`.
+    async fn state_keys(
+        &self,
+        plugin: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError>;
+
+    /// Dead letters, the newest first.
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError>;
+}
+
+/// A value with the version that a later write may depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned {
+    /// `None`: the key has no value.
+    pub value: Option<Bytes>,
+    /// Differs whenever the value may have changed; says nothing else.
+    pub version: u64,
+}
+
+/// What one call did to the state of its plugin. Valid only while every key that was read still has the version that
+/// was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateEffects {
+    /// Whose state.
+    pub plugin: Arc<str>,
+    /// Keys with the versions that were read.
+    pub reads: Vec<(Arc<str>, u64)>,
+    /// Keys with their new values; `None` deletes.
+    pub writes: Vec<(Arc<str>, Option<Bytes>)>,
+}
+
+/// A message that will not be delivered again, with what an operator needs to decide about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadLetter {
+    /// The message as it arrived.
+    pub packet: Packet,
+    /// Why.
+    pub reason: Reason,
+    /// What exactly, for people.
+    pub error: String,
+    /// The plugin that it was for, if one was found.
+    pub plugin: Option<String>,
+    /// The digest of that plugin's component.
+    pub digest: Option<String>,
+    /// The queue that it waited in.
+    pub queue: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it ended, milliseconds since 1970-01-01 UTC.
+    pub at_ms: i64,
+}
+
+/// Why a message became a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The handler said that the message is wrong (400).
+    Rejected,
+    /// The handler said that it cannot do it (500).
+    Failed,
+    /// Retries were used up.
+    Attempts,
+    /// The last attempt took longer than allowed.
+    Timeout,
+    /// The last attempt crashed the guest.
+    Trap,
+    /// The last attempt wanted more memory than allowed.
+    Memory,
+    /// It cannot be decoded, or a header that the host reads is malformed.
+    Malformed,
+    /// Nothing handles its topic.
+    NoHandler,
+    /// Its content or headers exceed a limit.
+    TooLarge,
+    /// The plugin may not do what it tried.
+    Forbidden,
+}
+
+impl Reason {
+    /// The word that is stored and printed.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Attempts => "attempts",
+            Self::Timeout => "timeout",
+            Self::Trap => "trap",
+            Self::Memory => "memory",
+            Self::Malformed => "malformed",
+            Self::NoHandler => "no-handler",
+            Self::TooLarge => "too-large",
+            Self::Forbidden => "forbidden",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why the store failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Try again later.
+    #[error("{0}")]
+    Unavailable(String),
+    /// What is stored cannot be read.
+    #[error("{0}")]
+    Corrupt(String),
+}
