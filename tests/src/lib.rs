@@ -1,0 +1,8 @@
+//! What the tests share: plugins as components, hosts as processes, one body of the contract for every broker.
+//!
+//! Nothing of it is part of the product, and nothing of it is mocked: brokers, components and processes are real.
+
+pub mod contract;
+pub mod golden;
+pub mod guests;
+pub mod process;

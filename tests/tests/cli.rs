@@ -1,0 +1,37 @@
+//! The command line as a person meets it: real processes, real plugins, every word of every error.
+//!
+//! What a command says is compared with `tests/golden`; what a host does is checked here by asking it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a failure shall end the test, and what is skipped shall be said"
+)]
+
+#[path = "cli/configuration.rs"]
+mod configuration;
+#[path = "cli/demo.rs"]
+mod demo;
+#[path = "cli/disk.rs"]
+mod disk;
+#[path = "cli/files.rs"]
+mod files;
+#[path = "cli/help.rs"]
+mod help;
+#[path = "cli/hostile.rs"]
+mod hostile;
+#[path = "cli/messages.rs"]
+mod messages;
+#[path = "cli/stopping.rs"]
+mod stopping;
+
+use sandbar_tests::golden;
+use sandbar_tests::process::{Finished, Folder};
+
+/// Runs a command in a folder and compares everything about its end with a golden file.
+fn check(name: &str, folder: &Folder, arguments: &[&str]) -> Finished {
+    let finished = folder.run(arguments);
+    golden::check(name, folder.path(), &finished);
+    finished
+}

@@ -1,0 +1,56 @@
+//! What can be asked for, and what is said to wrong words.
+
+use sandbar_tests::process::Folder;
+
+use crate::check;
+
+#[test]
+fn every_verb_explains_itself() {
+    let folder = Folder::new();
+    check("help", &folder, &["--help"]);
+    for verb in [
+        "run", "demo", "send", "request", "receive", "check", "inspect", "config",
+    ] {
+        check(&format!("help_{verb}"), &folder, &[verb, "--help"]);
+    }
+}
+
+#[test]
+fn wrong_words_are_explained() {
+    let folder = Folder::new();
+    for (name, arguments) in [
+        ("usage_nothing", &[][..]),
+        ("usage_unknown_verb", &["snd"]),
+        ("usage_unknown_option", &["send", "t", "--multcast"]),
+        ("usage_missing_topic", &["request"]),
+        ("usage_bad_duration", &["request", "t", "--timeout", "soon"]),
+        ("usage_bad_id", &["send", "t", "--id", "7"]),
+        (
+            "usage_lines_and_content",
+            &["send", "t", "x", "--lines", "f"],
+        ),
+        ("usage_bad_log_level", &["run", "--log", "loud"]),
+        ("usage_pattern_as_topic", &["send", "a.*", "{}"]),
+        ("usage_no_plugin", &["run"]),
+        ("usage_missing_file", &["run", "nope.wasm"]),
+        ("usage_missing_folder", &["run", "--plugins", "nowhere"]),
+        ("usage_no_host", &["request", "echo", "{}"]),
+    ] {
+        let expected = if name == "usage_no_host" { 1 } else { 64 };
+        assert_eq!(
+            check(name, &folder, arguments).code,
+            Some(expected),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_version_is_data() {
+    let finished = Folder::new().run(["--version"]);
+    assert_eq!(
+        finished.stdout,
+        format!("sandbar {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    assert_eq!(finished.code, Some(0));
+}

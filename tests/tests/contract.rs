@@ -1,0 +1,88 @@
+//! The contract of the backends, each case for each of them under a name of its own, and what only one promises.
+//!
+//! The cases are in `tests/src/contract.rs`.
+
+use std::sync::Arc;
+
+use sandbar::backend::{MemoryBackend, PublishError};
+use sandbar_tests::contract::{self, Broker, Outcome};
+
+#[path = "contract/durable.rs"]
+mod durable;
+#[path = "contract/faults.rs"]
+mod faults;
+
+mod memory {
+    use super::*;
+
+    fn broker() -> Broker {
+        let backend = Arc::new(MemoryBackend::new());
+        Broker {
+            backend: backend.clone(),
+            store: backend,
+        }
+    }
+
+    macro_rules! cases {
+        ($($case:ident)*) => {$(
+            #[tokio::test]
+            async fn $case() -> Outcome {
+                contract::$case(broker()).await
+            }
+        )*};
+    }
+    sandbar_tests::contract_cases!(cases);
+
+    #[tokio::test]
+    async fn a_queue_and_a_topic_are_bounded() -> Outcome {
+        let backend = Arc::new(MemoryBackend::with_capacity(3));
+        let broker = Broker {
+            backend: backend.clone(),
+            store: backend,
+        };
+        let queue = broker.queue("q", &["t"]).await?;
+        broker.send("t", &["1", "2", "3"]).await?;
+        let full = Err(PublishError::Full(contract::name("q")?));
+        assert_eq!(broker.publish(contract::message("t", "4")?).await, full);
+        let one = broker.take(&queue, 1).await?;
+        assert_eq!(
+            broker.publish(contract::message("t", "4")?).await,
+            full,
+            "in flight counts"
+        );
+        broker.ack(one).await?;
+        broker.send("t", &["4"]).await?;
+        let kept = contract::message("nowhere", "x")?;
+        for _ in 0..10_000 {
+            broker.publish(kept.clone()).await?;
+        }
+        assert!(matches!(
+            broker.publish(kept).await,
+            Err(PublishError::Full(_))
+        ));
+        Ok(())
+    }
+}
+
+mod embedded {
+    use super::*;
+
+    /// The folder lives as long as the test that got it.
+    async fn broker() -> Result<(Broker, tempfile::TempDir), contract::Failure> {
+        let folder = tempfile::tempdir()?;
+        let opened = sandbar::backend::open("embedded", folder.path()).await?;
+        let (backend, store) = (opened.backend, opened.store);
+        Ok((Broker { backend, store }, folder))
+    }
+
+    macro_rules! cases {
+        ($($case:ident)*) => {$(
+            #[tokio::test]
+            async fn $case() -> Outcome {
+                let (broker, _folder) = broker().await?;
+                contract::$case(broker).await
+            }
+        )*};
+    }
+    sandbar_tests::contract_cases!(cases);
+}

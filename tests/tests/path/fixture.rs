@@ -1,0 +1,168 @@
+//! A host with the plugin `misbehave` and native actions that do the same, and ways to look at what it did.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandbar::backend::{Backend, Effects, Outgoing, QueueSpec, Verdict, open};
+use sandbar::call::PublishOptions;
+use sandbar::control::{Host, HostOptions, ServedPlugin};
+use sandbar::dispatch::{Dispatcher, Kind, Request, ResponseError};
+use sandbar::message::{Message, Payload, Status};
+use sandbar::plugin::PluginSpec;
+use sandbar::retry::RetryPolicy;
+use sandbar::store::Store;
+use sandbar::wire::{self, Form};
+use sandbar_tests::guests::guest;
+
+pub(crate) struct Fixture {
+    pub(crate) host: Host,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) _folder: tempfile::TempDir,
+}
+
+/// A host on a backend with the plugin `misbehave` (topics `bad.*`) and native actions that do the same (`native.*`).
+pub(crate) async fn fixture(kind: &str) -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = open(kind, folder.path()).await.unwrap();
+    let mut plugin = ServedPlugin::new(PluginSpec::from_file(&guest("misbehave")));
+    plugin.spec.limits.time = Duration::from_millis(400);
+    plugin.spec.limits.content = 100_000;
+    plugin.spec.grants.state = true;
+    plugin.spec.grants.publish = vec!["out.>".parse().unwrap()];
+    plugin.spec.grants.request = vec!["native.*".parse().unwrap()];
+    plugin.retry = RetryPolicy {
+        max_attempts: 3,
+        initial: Duration::from_millis(5),
+        ..RetryPolicy::default()
+    };
+    let options = HostOptions {
+        group: None,
+        plugins: vec![plugin],
+        native: Some(native_actions()),
+    };
+    let host = Host::start(opened.backend.clone(), opened.store.clone(), options)
+        .await
+        .unwrap();
+    Fixture {
+        host,
+        backend: opened.backend,
+        store: opened.store,
+        _folder: folder,
+    }
+}
+
+fn native_actions() -> Dispatcher {
+    let mut dispatcher = Dispatcher::default();
+    let text = |request: &Request| String::from_utf8_lossy(&request.content()).into_owned();
+    let mut add =
+        |topic: &str, action: fn(Request, String) -> Result<Option<Payload>, ResponseError>| {
+            let pattern = topic.parse().unwrap();
+            let action = move |request: Request| {
+                let content = text(&request);
+                async move { action(request, content) }
+            };
+            dispatcher.action(Kind::Command, pattern, action).unwrap();
+        };
+    add("native.reject", |_, text| {
+        Err(ResponseError::Rejected(text))
+    });
+    add("native.fail", |_, text| Err(ResponseError::Failed(text)));
+    add("native.status", |_, text| {
+        let status = Status::from_code(text.parse().unwrap());
+        Ok(Some(Payload::text(text).with_status(status)))
+    });
+    add("native.headers", |request, _| {
+        let mut payload = Payload::new(request.content());
+        payload.headers.insert("m", "1").unwrap();
+        payload.headers.insert("trace", "").unwrap();
+        Ok(Some(payload))
+    });
+    add("native.retry", |request, _| match request.attempt() {
+        3.. => Ok(Some(Payload::text(request.attempt().to_string()))),
+        _ => Err(ResponseError::Retry(
+            "not yet".to_owned(),
+            Some(Duration::from_millis(1)),
+        )),
+    });
+    add("native.retry-forever", |_, _| {
+        Err(ResponseError::Retry(
+            "never".to_owned(),
+            Some(Duration::from_millis(1)),
+        ))
+    });
+    add("native.publish-then-fail", |request, text| {
+        request.publish(
+            topic("out.x"),
+            Payload::text(text.clone()),
+            PublishOptions::default(),
+        )?;
+        request.state_set("x", Some(text.into()))?;
+        Err(ResponseError::Failed("after publishing".to_owned()))
+    });
+    add("native.trap", |_, text| panic!("trapped: {text}"));
+    add("native.none", |_, _| Ok(None));
+    dispatcher
+}
+
+pub(crate) fn topic(name: &str) -> sandbar::topic::TopicName {
+    name.parse().unwrap()
+}
+
+pub(crate) fn message(to: &str, content: &str) -> Message {
+    let mut message = Message::new(topic(to), Payload::text(content));
+    message.payload.headers.insert("trace", "abc").unwrap();
+    message
+}
+
+/// Everything that waits in a topic.
+pub(crate) async fn take(fixture: &Fixture, name: &str) -> Vec<Arc<Message>> {
+    let spec = QueueSpec::new(
+        format!("take.{name}").parse().unwrap(),
+        vec![topic(name).into()],
+    );
+    let queue = fixture.backend.declare_queue(spec).await.unwrap().queue;
+    let mut found = Vec::new();
+    loop {
+        let batch = fixture
+            .backend
+            .receive(&queue, 100, Duration::from_millis(100))
+            .await
+            .unwrap();
+        if batch.is_empty() {
+            return found;
+        }
+        for delivery in batch {
+            found.push(wire::decode(Form::Native, &delivery.packet).unwrap());
+            let settled = delivery.settle(Verdict::Ack, Effects::default());
+            fixture
+                .backend
+                .settle(vec![settled])
+                .await
+                .pop()
+                .unwrap()
+                .unwrap();
+        }
+    }
+}
+
+pub(crate) async fn publish(fixture: &Fixture, message: Message) {
+    fixture
+        .backend
+        .publish(vec![Outgoing::new(message)])
+        .await
+        .pop()
+        .unwrap()
+        .unwrap();
+}
+
+/// Waits for a condition that must come true, without assuming how soon.
+pub(crate) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut condition: F) {
+    for _ in 0..2000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{what} did not happen");
+}
