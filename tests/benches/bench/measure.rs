@@ -24,7 +24,7 @@ pub(crate) fn machine() -> String {
     )
 }
 
-/// Processor time of this process so far.
+/// The time, for what is measured from outside.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 pub(crate) fn now() -> Instant {
     Instant::now()
