@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::Packet;
 
+mod history;
 pub(crate) mod sqlite;
+
+pub use history::{FailedAttempt, History};
 
 /// Plugin state and dead letters.
 #[async_trait]
@@ -100,6 +103,8 @@ pub enum Reason {
     TooLarge,
     /// The plugin may not do what it tried.
     Forbidden,
+    /// The handler asked to be tried again; the reason of an attempt, never of a dead letter.
+    Retry,
 }
 
 impl Reason {
@@ -117,6 +122,7 @@ impl Reason {
             Self::NoHandler => "no-handler",
             Self::TooLarge => "too-large",
             Self::Forbidden => "forbidden",
+            Self::Retry => "retry",
         }
     }
 }

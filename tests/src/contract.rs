@@ -12,7 +12,7 @@ use sandbar::backend::{
     Receipt, SettleError, Settlement, Verdict,
 };
 use sandbar::message::{Message, Payload};
-use sandbar::store::{DeadLetter, Reason, StateEffects, Store};
+use sandbar::store::{DeadLetter, FailedAttempt, Reason, StateEffects, Store};
 use sandbar::topic::{Pattern, TopicName};
 use sandbar::wire::Packet;
 
@@ -221,7 +221,8 @@ impl Broker {
     /// # Errors
     /// When it cannot.
     pub async fn retry(&self, delivery: Delivery, after: Duration) -> Result<(), SettleError> {
-        self.settle(delivery.settle(Verdict::Retry(after), Effects::default()))
+        let verdict = again(&delivery, after);
+        self.settle(delivery.settle(verdict, Effects::default()))
             .await
     }
 }
@@ -312,6 +313,17 @@ pub fn writing(reads: &[(&str, u64)], writes: &[(&str, Option<&str>)]) -> Effect
                 .map(|(key, text)| ((*key).into(), text.map(value)))
                 .collect(),
         })),
+    }
+}
+
+/// The verdict that a delivery failed and comes again after a time.
+#[must_use]
+pub fn again(delivery: &Delivery, after: Duration) -> Verdict {
+    let at_ms = 1_700_000_000_000 + i64::from(delivery.attempt);
+    let failed = FailedAttempt::new(delivery.attempt, at_ms, Reason::Retry, "not yet");
+    Verdict::Retry {
+        after,
+        failed: Box::new(failed),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Outgoing;
-use crate::store::{DeadLetter, StateEffects};
+use crate::store::{DeadLetter, FailedAttempt, StateEffects};
 use crate::wire::Packet;
 
 /// Identifies one delivery of one message. A later delivery of the same message has another token, and a token of an
@@ -96,8 +96,13 @@ pub struct Settlement {
 pub enum Verdict {
     /// Done.
     Ack,
-    /// Deliver it again after this time, with the attempt counted.
-    Retry(Duration),
+    /// Deliver it again, with the attempt counted.
+    Retry {
+        /// Not before this time has passed.
+        after: Duration,
+        /// The attempt that ends with this delivery; it is kept with the message.
+        failed: Box<FailedAttempt>,
+    },
     /// Keep it with the reason, and do not deliver it again.
     DeadLetter(Box<DeadLetter>),
 }

@@ -9,7 +9,7 @@ use crate::backend::{Effects, Outgoing, Verdict};
 use crate::call::Call;
 use crate::message::{Headers, Message, Payload, Status};
 use crate::retry::RetryPolicy;
-use crate::store::{DeadLetter, Reason};
+use crate::store::{DeadLetter, FailedAttempt, Reason};
 use crate::wire::Packet;
 
 /// The end of a message's journey, to be committed.
@@ -56,6 +56,10 @@ pub fn conclude(call: Call, outcome: Outcome, at: &Circumstances<'_>) -> Conclus
             at_ms: at.now_ms,
         }))
     };
+    let again = |after: Duration, reason: Reason, error: &str| Verdict::Retry {
+        after,
+        failed: Box::new(FailedAttempt::new(attempts, at.now_ms, reason, error)),
+    };
     let replied = |status: Status, text: &str| Effects {
         publishes: if wants_reply {
             error_reply(&message, status, text)
@@ -89,7 +93,7 @@ pub fn conclude(call: Call, outcome: Outcome, at: &Circumstances<'_>) -> Conclus
             (dead(Reason::Failed, text), effects)
         }
         Outcome::Retry { reason, after } => match next(at, attempts, after) {
-            Some(delay) => (Verdict::Retry(delay), Effects::default()),
+            Some(delay) => (again(delay, Reason::Retry, &reason), Effects::default()),
             None => {
                 let text = format!("not handled after {attempts} attempts");
                 let effects = replied(Status::SystemError, &text);
@@ -97,7 +101,7 @@ pub fn conclude(call: Call, outcome: Outcome, at: &Circumstances<'_>) -> Conclus
             }
         },
         Outcome::Crashed { reason, error } => match next(at, attempts, None) {
-            Some(delay) => (Verdict::Retry(delay), Effects::default()),
+            Some(delay) => (again(delay, reason, &error), Effects::default()),
             None => {
                 let effects = replied(Status::SystemError, plain(reason));
                 (dead(reason, error), effects)

@@ -52,7 +52,7 @@ pub(super) fn outcome(identity: &Identity, call: &Call, outcome: &Outcome) {
 pub(super) fn verdict(queue: &Queue, delivery: &Delivery, verdict: &Verdict) {
     match verdict {
         Verdict::Ack => {}
-        Verdict::Retry(delay) => {
+        Verdict::Retry { after: delay, .. } => {
             tracing::debug!(queue = %queue.name, attempt = delivery.attempt, ?delay, "will be tried again");
         }
         Verdict::DeadLetter(letter) => {

@@ -22,10 +22,9 @@ pub async fn settling_twice_is_stale(broker: Broker) -> Outcome {
         Err(SettleError::Stale)
     );
     broker.send("t", &["2"]).await?;
-    let settled = broker
-        .one(&queue)
-        .await?
-        .settle(Verdict::Retry(Duration::ZERO), Effects::default());
+    let delivery = broker.one(&queue).await?;
+    let verdict = super::again(&delivery, Duration::ZERO);
+    let settled = delivery.settle(verdict, Effects::default());
     let both = broker.backend.settle(vec![settled.clone(), settled]).await;
     assert_eq!(both, [Ok(()), Err(SettleError::Stale)]);
     assert_eq!(broker.one(&queue).await?.attempt, 2);

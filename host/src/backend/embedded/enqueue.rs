@@ -151,7 +151,7 @@ impl Inner {
         let item = entry.fifo.claim(token).map_err(|_| SettleError::Stale)?;
         let (retry, letter) = match verdict {
             Verdict::Ack => (None, None),
-            Verdict::Retry(after) => (Some(moment(now, millis(after)).max(1)), None),
+            Verdict::Retry { after, .. } => (Some(moment(now, millis(after)).max(1)), None),
             Verdict::DeadLetter(letter) => (None, Some(letter)),
         };
         self.group.add_settled(Settled {

@@ -188,8 +188,17 @@ pub(super) struct Ending<'a> {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Sentence<'a> {
     Ack,
-    Retry(Duration),
+    Retry(Duration, #[serde(borrow)] Tried<'a>),
     DeadLetter(#[serde(borrow)] Box<Letter<'a>>),
+}
+
+/// A [`crate::store::FailedAttempt`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Tried<'a> {
+    pub(super) attempt: u32,
+    pub(super) at_ms: i64,
+    pub(super) reason: Reason,
+    pub(super) error: &'a str,
 }
 
 /// A [`crate::store::StateEffects`].

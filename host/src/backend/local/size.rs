@@ -50,7 +50,8 @@ pub(super) fn letter(letter: &DeadLetter) -> usize {
 pub(super) fn settlement(settlement: &Settlement) -> usize {
     let verdict = match &settlement.verdict {
         Verdict::DeadLetter(inner) => letter(inner),
-        Verdict::Ack | Verdict::Retry(_) => 0,
+        Verdict::Retry { failed, .. } => failed.error.len(),
+        Verdict::Ack => 0,
     };
     let publishes: usize = settlement.effects.publishes.iter().map(outgoing).sum();
     verdict + publishes + settlement.effects.state.as_deref().map_or(0, changes) + 64

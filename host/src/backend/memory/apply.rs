@@ -99,7 +99,7 @@ impl Inner {
         let item = entry.fifo.claim(token).map_err(|_| SettleError::Stale)?;
         match verdict {
             Verdict::Ack => entry.fifo.finish(item.id, item.key.as_ref()),
-            Verdict::Retry(after) => {
+            Verdict::Retry { after, .. } => {
                 entry.fifo.retry(item, now.saturating_add(millis(after)));
                 entry.hurry();
             }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::frame::{Illegible, detach};
-use super::super::protocol::{Blob, Changes, Delivered, Ending, Letter, Parcel, Sent, Sentence};
+use super::super::protocol::{
+    Blob, Changes, Delivered, Ending, Letter, Parcel, Sent, Sentence, Tried,
+};
 use super::list;
 use crate::backend::{Delivery, Effects, Release, Settlement, Token, Verdict};
-use crate::store::{DeadLetter, StateEffects};
+use crate::store::{DeadLetter, FailedAttempt, StateEffects};
 use crate::wire::{Packet, RawPacket};
 
 impl<'a> From<&'a Packet> for Parcel<'a> {
@@ -83,7 +85,7 @@ impl<'a> From<&'a Settlement> for Ending<'a> {
             token: settlement.token.into(),
             verdict: match &settlement.verdict {
                 Verdict::Ack => Sentence::Ack,
-                Verdict::Retry(after) => Sentence::Retry(*after),
+                Verdict::Retry { after, failed } => Sentence::Retry(*after, (&**failed).into()),
                 Verdict::DeadLetter(letter) => Sentence::DeadLetter(Box::new((&**letter).into())),
             },
             publishes: effects.publishes.iter().map(Sent::from).collect(),
@@ -99,7 +101,10 @@ impl Ending<'_> {
     ) -> Result<(Token, Verdict, Effects), Illegible> {
         let verdict = match self.verdict {
             Sentence::Ack => Verdict::Ack,
-            Sentence::Retry(after) => Verdict::Retry(after),
+            Sentence::Retry(after, tried) => Verdict::Retry {
+                after,
+                failed: Box::new(tried.read()),
+            },
             Sentence::DeadLetter(letter) => Verdict::DeadLetter(Box::new(letter.read(frame)?)),
         };
         let effects = Effects {
@@ -107,6 +112,23 @@ impl Ending<'_> {
             state: self.state.map(|changes| Box::new(changes.read(frame))),
         };
         Ok((self.token.into(), verdict, effects))
+    }
+}
+
+impl<'a> From<&'a FailedAttempt> for Tried<'a> {
+    fn from(failed: &'a FailedAttempt) -> Self {
+        Self {
+            attempt: failed.attempt,
+            at_ms: failed.at_ms,
+            reason: failed.reason,
+            error: &failed.error,
+        }
+    }
+}
+
+impl Tried<'_> {
+    pub(in super::super) fn read(self) -> FailedAttempt {
+        FailedAttempt::new(self.attempt, self.at_ms, self.reason, self.error)
     }
 }
 
