@@ -33,7 +33,8 @@ fn build() -> Result<(), String> {
     let out = PathBuf::from(variable("OUT_DIR")?);
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("..");
     make_sure_of_target()?;
-    let folder = out.join("guests");
+    // Above `PROFILE/build/PACKAGE/out`, so that every build of the host, and its tests, find what was built before.
+    let folder = out.ancestors().nth(4).unwrap_or(&out).join("guests");
     let mut cargo = command(&variable("CARGO")?);
     cargo.current_dir(&root).args([
         "build",

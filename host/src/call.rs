@@ -159,7 +159,7 @@ impl Call {
         let identifier = options
             .identifier
             .unwrap_or_else(|| self.derived_identifier());
-        let mut message = Message::new(topic, payload).with_identifier(identifier);
+        let mut message = Message::identified(identifier, topic, payload);
         message.strategy = options.strategy;
         message.reply_topic = options.reply_topic;
         let mut outgoing = Outgoing::new(message);

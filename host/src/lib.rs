@@ -28,6 +28,7 @@ pub mod periodic;
 pub mod pipeline;
 pub mod plugin;
 mod queue;
+mod relief;
 pub mod retry;
 pub mod store;
 pub mod telemetry;

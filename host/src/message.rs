@@ -47,9 +47,15 @@ impl Message {
     /// ```
     #[must_use]
     pub fn new(topic: TopicName, payload: Payload) -> Self {
+        Self::identified(Uuid::now_v7(), topic, payload)
+    }
+
+    /// The same with this identifier: a reply has that of its request.
+    #[must_use]
+    pub fn identified(identifier: Uuid, topic: TopicName, payload: Payload) -> Self {
         Self {
             topic,
-            identifier: Uuid::now_v7(),
+            identifier,
             reply_topic: None,
             strategy: Strategy::Unicast,
             payload,

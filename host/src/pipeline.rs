@@ -6,9 +6,6 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, Delivery, Queue, Source, SourceEvent};
@@ -20,10 +17,12 @@ use crate::retry::RetryPolicy;
 use crate::store::Reason;
 use crate::wire::{self, Form};
 
+mod crew;
 mod inflight;
 mod report;
 mod split;
 
+use crew::{Crew, End};
 use inflight::{InFlight, Permit};
 
 /// One subscription with everything that its messages pass through.
@@ -47,55 +46,42 @@ impl Pipeline {
     /// Runs until `stop`, then finishes what has begun. Dropping the future gives back what has not ended.
     pub async fn run(self: Arc<Self>, mut source: Box<dyn Source>, stop: CancellationToken) {
         let inflight = InFlight::new(self.backend.clone());
-        let mut tasks = JoinSet::new();
+        let crew = Crew::new(self.clone());
         loop {
             let step = async {
                 let permits = inflight.permits().await; // permit
                 (source.next(permits.len()).await, permits) // receive
             };
-            let Some((event, permits)) = stop.run_until_cancelled(step).await else {
-                break;
-            };
-            match event {
-                SourceEvent::Delivered(batch) => {
-                    for part in permits.spread(batch) {
-                        tasks.spawn(self.clone().journeys(part));
-                    }
-                    while tasks.try_join_next().is_some() {}
-                }
-                SourceEvent::Fatal(error) => return report::ended(&self.queue, &error),
-                other => report::condition(&self.queue, &other),
+            match stop.run_until_cancelled(step).await {
+                Some((SourceEvent::Delivered(batch), permits)) => crew.take(batch, permits),
+                Some((SourceEvent::Fatal(error), _)) => return report::ended(&self.queue, &error),
+                Some((other, _)) => report::condition(&self.queue, &other),
+                None => break,
             }
         }
-        while tasks.join_next().await.is_some() {}
+        crew.finish().await;
     }
 
-    /// Messages of one batch, each on its own: a slow one holds up no other.
-    async fn journeys(self: Arc<Self>, part: Vec<(Delivery, Permit)>) {
-        let journeys = part
-            .into_iter()
-            .map(|(delivery, permit)| self.journey(delivery, permit));
-        journeys
-            .collect::<FuturesUnordered<_>>()
-            .collect::<()>()
-            .await;
-    }
-
-    async fn journey(&self, delivery: Delivery, _permit: Permit) {
+    /// One message from its delivery to its end. Commit and settle follow together with those of its neighbours: the
+    /// backend makes verdict and effects durable together.
+    async fn journey(&self, delivery: Delivery, permit: Permit) -> End {
+        let began_ms = clock::now_ms();
         let conclusion = match self.admit(&delivery) {
             Err(refusal) => self.refuse(&delivery, None, refusal),
             Ok(message) => match self.route(&delivery, &message).as_slice() {
                 [] => self.refuse(&delivery, Some(&message), report::no_handler(&message)),
-                [route] => self.call(&delivery, message, route).await,
+                [route] => self.call(&delivery, message, route, began_ms).await,
                 several => split::split(&delivery, &message, several, &self.queue),
             },
         };
-        // Commit and settle are one: the backend makes both durable together.
         let Conclusion { verdict, effects } = conclusion;
         report::verdict(&self.queue, &delivery, &verdict);
         let settlement = delivery.settle(verdict, effects);
-        let settled = self.backend.settle(vec![settlement]).await;
-        report::settled(&self.queue, settled);
+        End {
+            settlement,
+            permit,
+            began_ms,
+        }
     }
 
     fn admit(&self, delivery: &Delivery) -> Result<Arc<Message>, (Reason, String)> {
@@ -127,8 +113,14 @@ impl Pipeline {
         }
     }
 
-    async fn call(&self, delivery: &Delivery, message: Arc<Message>, route: &Route) -> Conclusion {
-        let (attempt, began) = (delivery.attempt, clock::now_ms());
+    async fn call(
+        &self,
+        delivery: &Delivery,
+        message: Arc<Message>,
+        route: &Route,
+        began: i64,
+    ) -> Conclusion {
+        let attempt = delivery.attempt;
         let call = Call::new(self.access.clone(), message, attempt, route.index, began);
         let (call, outcome) = guarded(call, &*route.action).await;
         let identity = route.action.identity();
@@ -137,8 +129,8 @@ impl Pipeline {
             identity: &identity,
             kind: route.kind,
             policy: &self.retry,
-            chance: rand::random(),
-            now_ms: clock::now_ms(),
+            chance: rand::random,
+            clock: clock::now_ms,
             queue: self.queue.name.as_str(),
         };
         conclude(call, outcome, &at)

@@ -19,7 +19,7 @@ mod loader;
 mod pool;
 
 pub use grants::Grants;
-pub use limits::{Limits, TooLarge};
+pub use limits::{Isolation, Limits, TooLarge};
 pub use loader::{LoadError, Loader, PluginSpec};
 
 use pool::Pool;

@@ -269,7 +269,7 @@ impl<T: Clone> Fifo<T> {
 
 /// Numbers that are handed out one after the other are spread by one multiplication; nobody outside chooses them.
 #[derive(Debug, Default)]
-struct IdHasher(u64);
+pub(crate) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn finish(&self) -> u64 {

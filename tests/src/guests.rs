@@ -8,7 +8,15 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The folders in `plugins/`.
-pub const PLUGINS: [&str; 6] = ["conform", "echo", "misbehave", "orders", "quakes", "stock"];
+pub const PLUGINS: [&str; 7] = [
+    "conform",
+    "echo",
+    "misbehave",
+    "orders",
+    "quakes",
+    "selfish",
+    "stock",
+];
 
 /// The component of a plugin in `plugins/`, such as `echo`.
 ///

@@ -28,6 +28,8 @@ const REPLIES: &str = "_reply.";
 pub(super) struct Stored {
     pub(super) message: Arc<Message>,
     pub(super) route: Option<u32>,
+    /// It is in memory only, because its queue ends with the process.
+    pub(super) volatile: bool,
 }
 
 /// The queues by name and by slot; `E` is what a backend adds to each.

@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 
 use super::value::{Parsed, Size, Time};
+use crate::plugin::Isolation;
 use crate::topic::Pattern;
 use crate::wire::Form;
 
@@ -50,7 +51,7 @@ pub(super) struct PluginSection {
     pub(super) retry: RetrySection,
     pub(super) secrets: Option<Spanned<IgnoredAny>>,
     pub(super) http: Option<Spanned<IgnoredAny>>,
-    pub(super) isolation: Option<Spanned<IgnoredAny>>,
+    pub(super) isolation: Option<Isolated>,
 }
 
 /// `[plugins.NAME.limits]`
@@ -84,6 +85,23 @@ pub(super) struct RetrySection {
 }
 
 /// How messages in the plugin's queue are written.
+/// Whether messages share an instance.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Isolated {
+    Reuse,
+    Message,
+}
+
+impl From<Isolated> for Isolation {
+    fn from(isolated: Isolated) -> Self {
+        match isolated {
+            Isolated::Reuse => Self::Reuse,
+            Isolated::Message => Self::Message,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Wire {

@@ -51,8 +51,8 @@ fn what_is_wrong_is_said_with_its_place() {
             "2:11: topic \"a b\" contains ' '; white space and control characters are not allowed",
         ),
         (
-            "[plugins.a]\nhttp = []\nisolation = \"message\"",
-            "2:8: `http` is not supported by this version\n3:13: `isolation` is not supported by this version",
+            "[plugins.a]\nhttp = []\nsecrets = {}",
+            "2:8: `http` is not supported by this version\n3:11: `secrets` is not supported by this version; a value in `config` may be `env:NAME` or `file:PATH`",
         ),
         (
             "[plugins.a.retry]\nmax_attempts = 0\nmultiplier = 0.5",

@@ -11,7 +11,7 @@ use super::file::{File, LimitsSection, PluginSection, RetrySection};
 use super::problem::{ConfigError, Problem, Text};
 use super::{Config, Options, PluginConfig, Setting, Source, Sourced, Spans, layered};
 use super::{DEFAULT_DATA, DEFAULT_GRACE, DEFAULT_PLUGIN_DIR, default_group};
-use crate::plugin::{Grants, Limits};
+use crate::plugin::{Grants, Isolation, Limits};
 use crate::retry::RetryPolicy;
 use crate::wire::Form;
 
@@ -139,7 +139,6 @@ impl Checker<'_> {
                 "; a value in `config` may be `env:NAME` or `file:PATH`",
             ),
             ("http", &section.http, ""),
-            ("isolation", &section.isolation, ""),
         ];
         for (key, value, instead) in later {
             if let Some(value) = value {
@@ -179,7 +178,10 @@ impl Checker<'_> {
                 config: Default::default(),
             },
             settings,
-            limits: self.limits(section.limits),
+            limits: Limits {
+                isolation: section.isolation.map(Isolation::from).unwrap_or_default(),
+                ..self.limits(section.limits)
+            },
             retry: self.retry(section.retry),
             form: section.wire.map(Form::from).unwrap_or_default(),
             spans,
@@ -230,6 +232,7 @@ impl Checker<'_> {
         let concurrency = u32::try_from(default.concurrency).unwrap_or(1);
         let concurrency = self.at_least_one("concurrency", written.concurrency, concurrency);
         Limits {
+            isolation: default.isolation,
             time: written.time.map_or(default.time, |time| time.0),
             load_time: written.load_time.map_or(default.load_time, |time| time.0),
             memory: bytes(written.memory, default.memory),

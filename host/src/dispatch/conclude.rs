@@ -30,10 +30,10 @@ pub struct Circumstances<'a> {
     pub kind: Kind,
     /// When failures are tried again.
     pub policy: &'a RetryPolicy,
-    /// Uniform in 0..1.
-    pub chance: f64,
-    /// The time.
-    pub now_ms: i64,
+    /// Draws from 0..1, uniformly.
+    pub chance: fn() -> f64,
+    /// The time, milliseconds since 1970-01-01 UTC. Asked when something is to be remembered.
+    pub clock: fn() -> i64,
     /// The queue that it waited in.
     pub queue: &'a str,
 }
@@ -53,7 +53,7 @@ pub fn conclude(call: Call, outcome: Outcome, at: &Circumstances<'_>) -> Conclus
             digest: at.identity.digest.as_ref().map(ToString::to_string),
             queue: at.queue.to_owned(),
             attempts,
-            at_ms: at.now_ms,
+            at_ms: (at.clock)(),
         }))
     };
     let again = |after: Duration, reason: Reason, error: &str| Verdict::Retry {
@@ -146,7 +146,7 @@ pub fn refuse(
 }
 
 fn next(at: &Circumstances<'_>, attempts: u32, after: Option<Duration>) -> Option<Duration> {
-    let policy = at.policy.after(attempts, at.chance)?;
+    let policy = at.policy.after(attempts, (at.chance)())?;
     Some(after.unwrap_or(policy))
 }
 
@@ -186,9 +186,10 @@ fn inherited(message: &Message) -> Headers {
 
 fn reply(message: &Message, payload: Payload) -> Option<Outgoing> {
     let topic = message.reply_topic.clone()?;
-    Some(Outgoing::new(
-        Message::new(topic, payload).with_identifier(message.identifier),
-    ))
+    let identifier = message.identifier;
+    Some(Outgoing::new(Message::identified(
+        identifier, topic, payload,
+    )))
 }
 
 fn error_reply(message: &Message, status: Status, text: &str) -> Vec<Outgoing> {

@@ -18,7 +18,8 @@ pub(super) struct Chance(Arc<Mutex<Inner>>);
 struct Inner {
     now_ms: i64,
     seed: Seed,
-    generator: Option<StdRng>,
+    /// Behind a pointer, since it is large and most calls need none.
+    generator: Option<Box<StdRng>>,
 }
 
 /// What the randomness of one call depends on.
@@ -34,11 +35,9 @@ impl Chance {
     /// Begins a call. The generator is made only if it is used.
     pub(super) fn begin(&self, now_ms: i64, seed: Seed) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *inner = Inner {
-            now_ms,
-            seed,
-            generator: None,
-        };
+        inner.now_ms = now_ms;
+        inner.seed = seed;
+        inner.generator = None;
     }
 
     /// Nanoseconds since 1970-01-01 UTC.
@@ -70,7 +69,7 @@ impl Chance {
             hash.update(seed.message.as_bytes());
             hash.update(seed.attempt.to_le_bytes());
             hash.update(seed.route.to_le_bytes());
-            StdRng::from_seed(hash.finalize().into())
+            Box::new(StdRng::from_seed(hash.finalize().into()))
         }))
     }
 }

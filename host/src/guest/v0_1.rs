@@ -9,14 +9,14 @@ use wasmtime::Store;
 use wasmtime::component::{HasSelf, InstancePre, Linker};
 
 use self::bindings::exports::sandbar::messaging::handler as exported;
-use self::bindings::sandbar::messaging::{
-    client, config, log, publisher, state, system, text, types,
-};
+use self::bindings::sandbar::messaging::types;
 use super::{DeclaredRoute, State};
-use crate::call::{Call, PublishOptions, Refusal};
+use crate::call::Refusal;
 use crate::dispatch::{Kind, Outcome};
 use crate::message::{Headers, Message, Payload, Status, Strategy};
 use crate::topic::TopicName;
+
+mod imports;
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -34,14 +34,52 @@ mod bindings {
     });
 }
 
+/// The export once more, for guests that never suspend: without the fiber that an asynchronous call needs.
+mod direct {
+    // `both` is never linked: it makes the generator tell messages that go in from messages that come out, as it does
+    // for the whole world.
+    wasmtime::component::bindgen!({
+        path: "../wit/v0.1",
+        inline: "
+            package sandbar:host;
+            interface both {
+                use sandbar:messaging/types@0.1.0.{message};
+                both: func(message: message) -> message;
+            }
+            world direct {
+                import both;
+                export sandbar:messaging/handler@0.1.0;
+            }
+        ",
+        world: "sandbar:host/direct",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        with: { "sandbar:messaging/types@0.1.0": super::bindings::sandbar::messaging::types },
+    });
+}
+
+use self::direct::exports::sandbar::messaging::handler as called;
+
 /// A component of this world, ready to be instantiated.
-pub(super) type Pre = bindings::PluginPre<State>;
+#[derive(Clone)]
+pub(super) enum Pre {
+    /// It imports nothing that waits: its calls run on the thread of their caller.
+    Direct(direct::DirectPre<State>),
+    /// It may wait for the host: its calls run on a fiber of their own.
+    Suspending(bindings::PluginPre<State>),
+}
 
 /// One instance of it.
-pub(super) struct World(bindings::Plugin);
+pub(super) enum World {
+    Direct(direct::Direct),
+    Suspending(bindings::Plugin),
+}
 
-/// Bytes of randomness in one call of `random`; more traps.
-const MOST_RANDOM: u32 = 64 * 1024;
+/// Imports with functions that may wait.
+const WAITING: [&str; 3] = [
+    "sandbar:messaging/client@",
+    "sandbar:messaging/state@",
+    "wasi:",
+];
 
 /// What a component of this world must export.
 pub(super) const EXPORT: &str = "sandbar:messaging/handler@0.1.0";
@@ -51,37 +89,82 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     bindings::Plugin::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
 }
 
-/// Whether the component is of this world.
-pub(super) fn probe(pre: InstancePre<State>) -> wasmtime::Result<Pre> {
-    bindings::PluginPre::new(pre)
+/// Whether the component is of this world. `imports` are the names of what it imports.
+pub(super) fn probe(pre: InstancePre<State>, imports: &[String]) -> wasmtime::Result<Pre> {
+    let waits = |import: &String| WAITING.iter().any(|name| import.starts_with(name));
+    Ok(if imports.iter().any(waits) {
+        Pre::Suspending(bindings::PluginPre::new(pre)?)
+    } else {
+        Pre::Direct(direct::DirectPre::new(pre)?)
+    })
+}
+
+impl Pre {
+    /// Whether a call may wait for the host.
+    pub(super) fn suspends(&self) -> bool {
+        matches!(self, Self::Suspending(_))
+    }
+}
+
+/// Translates what the generated types of both exports say in the same words.
+macro_rules! translate {
+    ($module:ident, routes $routes:expr) => {
+        $routes
+            .into_iter()
+            .map(|route| DeclaredRoute {
+                topic: route.topic,
+                kind: match route.kind {
+                    $module::RouteKind::Command => Kind::Command,
+                    $module::RouteKind::Query => Kind::Query,
+                    $module::RouteKind::Event => Kind::Event,
+                    $module::RouteKind::Periodic => Kind::Periodic,
+                },
+                description: route.description,
+                content_schema: route.content_schema,
+            })
+            .collect()
+    };
+    ($module:ident, outcome $result:expr) => {
+        match $result {
+            Ok(None) => Outcome::Done(None),
+            Ok(Some(reply)) => replied(reply),
+            Err($module::Failure::Rejected(text)) => Outcome::Rejected(text),
+            Err($module::Failure::Failed(text)) => Outcome::Failed(text),
+            Err($module::Failure::Retry(later)) => Outcome::Retry {
+                reason: later.reason,
+                after: later.after_ms.map(Duration::from_millis),
+            },
+        }
+    };
 }
 
 impl World {
+    /// Whether a call may wait for the host.
+    pub(super) fn suspends(&self) -> bool {
+        matches!(self, Self::Suspending(_))
+    }
+
     pub(super) async fn instantiate(pre: &Pre, store: &mut Store<State>) -> wasmtime::Result<Self> {
-        pre.instantiate_async(store).await.map(Self)
+        match pre {
+            Pre::Direct(pre) => pre.instantiate(store).map(Self::Direct),
+            Pre::Suspending(pre) => pre.instantiate_async(store).await.map(Self::Suspending),
+        }
     }
 
     pub(super) async fn routes(
         &self,
         store: &mut Store<State>,
     ) -> wasmtime::Result<Vec<DeclaredRoute>> {
-        let routes = self
-            .0
-            .sandbar_messaging_handler()
-            .call_routes(store)
-            .await?;
-        let declared = routes.into_iter().map(|route| DeclaredRoute {
-            topic: route.topic,
-            kind: match route.kind {
-                exported::RouteKind::Command => Kind::Command,
-                exported::RouteKind::Query => Kind::Query,
-                exported::RouteKind::Event => Kind::Event,
-                exported::RouteKind::Periodic => Kind::Periodic,
-            },
-            description: route.description,
-            content_schema: route.content_schema,
-        });
-        Ok(declared.collect())
+        Ok(match self {
+            Self::Direct(guest) => {
+                let handler = guest.sandbar_messaging_handler();
+                translate!(called, routes handler.call_routes(store)?)
+            }
+            Self::Suspending(guest) => {
+                let handler = guest.sandbar_messaging_handler();
+                translate!(exported, routes handler.call_routes(store).await?)
+            }
+        })
     }
 
     /// The guest's own answer; an error is a trap.
@@ -89,52 +172,94 @@ impl World {
         &self,
         store: &mut Store<State>,
         message: &Message,
-        (attempt, route, budget): (u32, u32, Duration),
+        circumstances: Circumstances,
     ) -> wasmtime::Result<Outcome> {
-        let id = message.identifier.hyphenated().to_string();
-        let headers: Vec<(&str, &str)> = message.payload.headers.iter().collect();
-        let request = exported::Request {
-            message: types::MessageParam {
-                id: &id,
-                topic: message.topic.as_str(),
-                reply_topic: message.reply_topic.as_ref().map(TopicName::as_str),
-                strategy: match message.strategy {
-                    Strategy::Unicast => types::Strategy::Unicast,
-                    Strategy::Multicast => types::Strategy::Multicast,
-                },
-                payload: types::PayloadParam {
-                    content: &message.payload.content,
-                    headers: &headers,
-                    status: match message.payload.status {
-                        Status::Success => types::Status::Success,
-                        Status::Error => types::Status::Error,
-                        Status::SystemError => types::Status::SystemError,
-                        Status::Unknown => types::Status::Unknown,
-                    },
-                },
-            },
+        match self {
+            Self::Direct(guest) => direct(guest, store, message, circumstances),
+            Self::Suspending(guest) => suspending(guest, store, message, circumstances).await,
+        }
+    }
+}
+
+/// What a guest is told beside the message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circumstances {
+    pub(super) attempt: u32,
+    pub(super) route: u32,
+    pub(super) budget: Duration,
+}
+
+/// Calls the export of either kind. A macro, since the generated types differ by name only.
+macro_rules! handle {
+    ($module:ident, $guest:ident, $store:ident, $message:ident, $circumstances:ident $(, $wait:tt)?) => {{
+        let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+        let headers: Vec<(&str, &str)> = $message.payload.headers.iter().collect();
+        let Circumstances {
+            attempt,
+            route,
+            budget,
+        } = $circumstances;
+        let request = $module::Request {
+            message: lowered($message, &mut id, &headers),
             attempt,
             budget_ms: u32::try_from(budget.as_millis()).unwrap_or(u32::MAX),
             route,
         };
-        let result = self
-            .0
-            .sandbar_messaging_handler()
-            .call_handle(store, request)
-            .await?;
-        Ok(match result {
-            Ok(None) => Outcome::Done(None),
-            Ok(Some(reply)) => match from_guest(reply, true) {
-                Ok(payload) => Outcome::Done(Some(payload)),
-                Err(refusal) => Outcome::Failed(format!("the reply was refused: {refusal}")),
+        let handler = $guest.sandbar_messaging_handler();
+        let result = handler.call_handle($store, request)$(.$wait)??;
+        Ok(translate!($module, outcome result))
+    }};
+}
+
+fn direct(
+    guest: &direct::Direct,
+    store: &mut Store<State>,
+    message: &Message,
+    circumstances: Circumstances,
+) -> wasmtime::Result<Outcome> {
+    handle!(called, guest, store, message, circumstances)
+}
+
+async fn suspending(
+    guest: &bindings::Plugin,
+    store: &mut Store<State>,
+    message: &Message,
+    circumstances: Circumstances,
+) -> wasmtime::Result<Outcome> {
+    handle!(exported, guest, store, message, circumstances, await)
+}
+
+/// A message as the guest gets it, borrowed from ours.
+fn lowered<'a>(
+    message: &'a Message,
+    id: &'a mut [u8; uuid::fmt::Hyphenated::LENGTH],
+    headers: &'a [(&'a str, &'a str)],
+) -> types::MessageParam<'a> {
+    types::MessageParam {
+        id: message.identifier.hyphenated().encode_lower(id),
+        topic: message.topic.as_str(),
+        reply_topic: message.reply_topic.as_ref().map(TopicName::as_str),
+        strategy: match message.strategy {
+            Strategy::Unicast => types::Strategy::Unicast,
+            Strategy::Multicast => types::Strategy::Multicast,
+        },
+        payload: types::PayloadParam {
+            content: &message.payload.content,
+            headers,
+            status: match message.payload.status {
+                Status::Success => types::Status::Success,
+                Status::Error => types::Status::Error,
+                Status::SystemError => types::Status::SystemError,
+                Status::Unknown => types::Status::Unknown,
             },
-            Err(exported::Failure::Rejected(text)) => Outcome::Rejected(text),
-            Err(exported::Failure::Failed(text)) => Outcome::Failed(text),
-            Err(exported::Failure::Retry(later)) => Outcome::Retry {
-                reason: later.reason,
-                after: later.after_ms.map(Duration::from_millis),
-            },
-        })
+        },
+    }
+}
+
+fn replied(reply: types::PayloadResult) -> Outcome {
+    match from_guest(reply, true) {
+        Ok(payload) => Outcome::Done(Some(payload)),
+        Err(refusal) => Outcome::Failed(format!("the reply was refused: {refusal}")),
     }
 }
 
@@ -168,252 +293,4 @@ fn from_guest(payload: types::PayloadResult, changes: bool) -> Result<Payload, R
 fn topic(text: &str) -> Result<TopicName, Refusal> {
     text.parse()
         .map_err(|error| Refusal::Invalid(format!("{error}")))
-}
-
-fn loading() -> Refusal {
-    Refusal::Forbidden("no message is being handled; `routes` may only declare".to_owned())
-}
-
-impl State {
-    fn call(&mut self) -> Result<&mut Call, Refusal> {
-        self.call.as_mut().ok_or_else(loading)
-    }
-
-    async fn state_value(&mut self, key: &str) -> Result<Option<Bytes>, Refusal> {
-        let call = self.call()?;
-        if let Some(known) = call.state_known(key)? {
-            return Ok(known);
-        }
-        let access = call.access().clone();
-        let versioned = access.store.state_get(&access.plugin, key).await?;
-        let value = versioned.value.clone();
-        self.call()?.state_read(key, versioned);
-        Ok(value)
-    }
-
-    async fn add(&mut self, key: &str, delta: i64) -> Result<i64, state::StateError> {
-        let value = self.state_value(key).await?;
-        let number = match value {
-            None => 0,
-            Some(bytes) => std::str::from_utf8(&bytes)
-                .ok()
-                .and_then(|text| text.parse::<i64>().ok())
-                .ok_or(state::StateError::NotANumber)?,
-        };
-        let sum = number
-            .checked_add(delta)
-            .ok_or(state::StateError::NotANumber)?;
-        self.call()?
-            .state_write(key, Some(sum.to_string().into()))?;
-        Ok(sum)
-    }
-}
-
-impl types::Host for State {}
-
-impl publisher::Host for State {
-    fn publish(
-        &mut self,
-        to: String,
-        payload: types::PayloadResult,
-        options: Option<publisher::Options>,
-    ) -> Result<(), publisher::PublishError> {
-        let to = topic(&to)?;
-        let payload = from_guest(payload, false)?;
-        let options = match options {
-            None => PublishOptions::default(),
-            Some(options) => PublishOptions {
-                strategy: match options.strategy {
-                    types::Strategy::Unicast => Strategy::Unicast,
-                    types::Strategy::Multicast => Strategy::Multicast,
-                },
-                key: options.key,
-                delay: Duration::from_millis(options.delay_ms.unwrap_or(0)),
-                identifier: match options.id {
-                    None => None,
-                    Some(id) => Some(uuid::Uuid::parse_str(&id).map_err(|_| {
-                        publisher::PublishError::Invalid(format!("identifier {id:?} is not a UUID"))
-                    })?),
-                },
-                reply_topic: options.reply_topic.as_deref().map(topic).transpose()?,
-            },
-        };
-        Ok(self.call()?.publish(to, payload, options)?)
-    }
-}
-
-impl client::Host for State {
-    async fn request(
-        &mut self,
-        to: String,
-        payload: types::PayloadResult,
-        timeout_ms: u32,
-    ) -> Result<types::MessageResult, client::RequestError> {
-        let to = topic(&to)?;
-        let payload = from_guest(payload, false)?;
-        // Nobody waits longer than the call may take.
-        let left = self
-            .deadline
-            .saturating_duration_since(tokio::time::Instant::now());
-        let timeout = Duration::from_millis(timeout_ms.into()).min(left);
-        let (client, message) = self.call()?.begin_request(to, payload)?;
-        match client.request(message, timeout).await {
-            Ok(reply) => Ok(to_guest(&reply)),
-            Err(crate::client::RequestError::Timeout { .. }) => Err(client::RequestError::Timeout),
-            Err(error) => Err(client::RequestError::Unavailable(error.to_string())),
-        }
-    }
-}
-
-fn to_guest(message: &Message) -> types::MessageResult {
-    let headers = message.payload.headers.iter();
-    types::MessageResult {
-        id: message.identifier.to_string(),
-        topic: message.topic.to_string(),
-        reply_topic: message.reply_topic.as_ref().map(ToString::to_string),
-        strategy: match message.strategy {
-            Strategy::Unicast => types::Strategy::Unicast,
-            Strategy::Multicast => types::Strategy::Multicast,
-        },
-        payload: types::PayloadResult {
-            content: message.payload.content.to_vec(),
-            headers: headers
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
-            status: match message.payload.status {
-                Status::Success => types::Status::Success,
-                Status::Error => types::Status::Error,
-                Status::SystemError => types::Status::SystemError,
-                Status::Unknown => types::Status::Unknown,
-            },
-        },
-    }
-}
-
-impl state::Host for State {
-    async fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, state::StateError> {
-        Ok(self.state_value(&key).await?.map(|value| value.to_vec()))
-    }
-
-    fn set(&mut self, key: String, value: Vec<u8>) -> Result<(), state::StateError> {
-        Ok(self.call()?.state_write(&key, Some(value.into()))?)
-    }
-
-    fn delete(&mut self, key: String) -> Result<(), state::StateError> {
-        Ok(self.call()?.state_write(&key, None)?)
-    }
-
-    async fn increment(&mut self, key: String, delta: i64) -> Result<i64, state::StateError> {
-        self.add(&key, delta).await
-    }
-
-    async fn list_keys(
-        &mut self,
-        prefix: String,
-        cursor: Option<String>,
-    ) -> Result<state::KeyPage, state::StateError> {
-        const PAGE: usize = 256;
-        let call = self.call()?;
-        call.check_state()?;
-        let access = call.access().clone();
-        let stored = access
-            .store
-            .state_keys(&access.plugin, &prefix, cursor.as_deref(), PAGE)
-            .await;
-        let stored = stored.map_err(Refusal::from)?;
-        let next = (stored.len() == PAGE)
-            .then(|| stored.last().cloned())
-            .flatten();
-        let keys =
-            self.call()?
-                .state_merge_keys(&prefix, cursor.as_deref(), next.as_deref(), stored);
-        Ok(state::KeyPage { keys, cursor: next })
-    }
-}
-
-impl config::Host for State {
-    fn get(&mut self, name: String) -> Option<String> {
-        self.config.get(&name).cloned()
-    }
-
-    fn all(&mut self) -> Vec<(String, String)> {
-        self.config
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
-    }
-}
-
-impl system::Host for State {
-    fn now(&mut self) -> u64 {
-        self.chance.now_ns()
-    }
-
-    fn random(&mut self, len: u32) -> wasmtime::Result<Vec<u8>> {
-        if len > MOST_RANDOM {
-            wasmtime::bail!(
-                "{len} random bytes were asked for; at most {MOST_RANDOM} come at once"
-            );
-        }
-        Ok(self.chance.bytes(len as usize))
-    }
-
-    fn uuid(&mut self) -> String {
-        self.chance.uuid().to_string()
-    }
-}
-
-impl text::Host for State {
-    fn decode(&mut self, bytes: Vec<u8>) -> Result<String, u32> {
-        String::from_utf8(bytes)
-            .map_err(|error| u32::try_from(error.utf8_error().valid_up_to()).unwrap_or(u32::MAX))
-    }
-
-    fn encode(&mut self, text: String) -> Vec<u8> {
-        text.into_bytes()
-    }
-}
-
-impl log::Host for State {
-    fn log(&mut self, level: log::Level, message: String, fields: Vec<(String, String)>) {
-        let level = match level {
-            log::Level::Trace => tracing::Level::TRACE,
-            log::Level::Debug => tracing::Level::DEBUG,
-            log::Level::Info => tracing::Level::INFO,
-            log::Level::Warn => tracing::Level::WARN,
-            log::Level::Error => tracing::Level::ERROR,
-        };
-        self.log_line(level, &message, &fields);
-    }
-}
-
-impl From<Refusal> for publisher::PublishError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Forbidden(text) => Self::Forbidden(text),
-            Refusal::Invalid(text) => Self::Invalid(text),
-            Refusal::Limit(text) | Refusal::Unavailable(text) => Self::Limit(text),
-        }
-    }
-}
-
-impl From<Refusal> for client::RequestError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Forbidden(text) => Self::Forbidden(text),
-            Refusal::Invalid(text) => Self::Invalid(text),
-            Refusal::Limit(text) => Self::Limit(text),
-            Refusal::Unavailable(text) => Self::Unavailable(text),
-        }
-    }
-}
-
-impl From<Refusal> for state::StateError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Forbidden(text) => Self::Forbidden(text),
-            Refusal::Invalid(text) | Refusal::Limit(text) => Self::Limit(text),
-            Refusal::Unavailable(text) => Self::Unavailable(text),
-        }
-    }
 }

@@ -3,13 +3,15 @@
 //! Permits are taken before messages: waiting for one is the back-pressure, and the broker keeps the queue meanwhile.
 //! Which call runs when is decided by the plugin's own pool.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::backend::{Backend, Delivery, QueueSpec, Token};
+use crate::queue::IdHasher;
 
 /// The most unsettled deliveries of one subscription.
 const MOST: usize = 2048;
@@ -20,7 +22,7 @@ const BATCH: usize = 512;
 #[derive(Debug)]
 pub(super) struct InFlight {
     free: Arc<Semaphore>,
-    tokens: Arc<Mutex<HashSet<Token>>>,
+    tokens: Arc<Tokens>,
     /// Parts into which a batch is spread, so that every core has one.
     parts: usize,
     _heartbeat: AbortOnDropHandle<()>,
@@ -30,30 +32,76 @@ pub(super) struct InFlight {
 #[derive(Debug)]
 pub(super) struct Permits {
     permit: OwnedSemaphorePermit,
-    tokens: Arc<Mutex<HashSet<Token>>>,
+    tokens: Arc<Tokens>,
     parts: usize,
 }
 
 /// Room for one delivery, until it is settled.
 #[derive(Debug)]
 pub(super) struct Permit {
-    _room: Option<OwnedSemaphorePermit>,
+    room: Option<OwnedSemaphorePermit>,
     token: Token,
-    tokens: Arc<Mutex<HashSet<Token>>>,
+    /// `None` once its token is given back.
+    tokens: Option<Arc<Tokens>>,
+}
+
+/// The fences of deliveries in flight by the number of the message.
+#[derive(Debug, Default)]
+struct Tokens(Mutex<HashMap<u64, u64, BuildHasherDefault<IdHasher>>>);
+
+impl Tokens {
+    fn hold(&self, tokens: impl Iterator<Item = Token>) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.extend(tokens.map(|Token { id, fence }| (id, fence)));
+    }
+
+    fn let_go(&self, tokens: impl Iterator<Item = Token>) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for Token { id, fence } in tokens {
+            // A later delivery of the same message may be in flight by now.
+            if held.get(&id) == Some(&fence) {
+                held.remove(&id);
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<Token> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let token = |(&id, &fence)| Token { id, fence };
+        held.iter().map(token).collect()
+    }
+}
+
+impl Permit {
+    /// Gives back the room of several deliveries of one subscription at once.
+    pub(super) fn give_back(mut permits: Vec<Self>) {
+        let Some(tokens) = permits.first_mut().and_then(|first| first.tokens.take()) else {
+            return;
+        };
+        tokens.let_go(permits.iter().map(|permit| permit.token));
+        let mut all: Option<OwnedSemaphorePermit> = None;
+        for mut permit in permits {
+            permit.tokens = None;
+            match (&mut all, permit.room.take()) {
+                (Some(all), Some(room)) => all.merge(room),
+                (None, room) => all = room,
+                (Some(_), None) => {}
+            }
+        }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.tokens
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.token);
+        if let Some(tokens) = self.tokens.take() {
+            tokens.let_go(std::iter::once(self.token));
+        }
     }
 }
 
 impl InFlight {
     pub(super) fn new(backend: Arc<dyn Backend>) -> Self {
-        let tokens: Arc<Mutex<HashSet<Token>>> = Arc::default();
+        let tokens: Arc<Tokens> = Arc::default();
         Self {
             free: Arc::new(Semaphore::new(MOST)),
             tokens: tokens.clone(),
@@ -90,24 +138,21 @@ impl Permits {
     }
 
     /// Gives each delivery its permit and spreads them over as many parts as there are cores.
-    pub(super) fn spread(mut self, batch: Vec<Delivery>) -> Vec<Vec<(Delivery, Permit)>> {
+    pub(super) fn spread(mut self, batch: Vec<Delivery>) -> Vec<VecDeque<(Delivery, Permit)>> {
         let size = batch.len().div_ceil(self.parts).max(1);
-        let mut parts: Vec<Vec<(Delivery, Permit)>> = Vec::with_capacity(self.parts);
-        {
-            let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-            tokens.extend(batch.iter().map(Delivery::token));
-        }
+        let mut parts: Vec<VecDeque<(Delivery, Permit)>> = Vec::with_capacity(self.parts);
+        self.tokens.hold(batch.iter().map(Delivery::token));
         for delivery in batch {
             let permit = Permit {
-                _room: self.permit.split(1),
+                room: self.permit.split(1),
                 token: delivery.token(),
-                tokens: self.tokens.clone(),
+                tokens: Some(self.tokens.clone()),
             };
             match parts.last_mut() {
-                Some(part) if part.len() < size => part.push((delivery, permit)),
+                Some(part) if part.len() < size => part.push_back((delivery, permit)),
                 _ => {
-                    let mut part = Vec::with_capacity(size);
-                    part.push((delivery, permit));
+                    let mut part = VecDeque::with_capacity(size);
+                    part.push_back((delivery, permit));
                     parts.push(part);
                 }
             }
@@ -117,15 +162,12 @@ impl Permits {
 }
 
 /// Extends the leases of everything in flight, in one call.
-async fn heartbeat(backend: Arc<dyn Backend>, tokens: Arc<Mutex<HashSet<Token>>>) {
+async fn heartbeat(backend: Arc<dyn Backend>, tokens: Arc<Tokens>) {
     let mut ticks = tokio::time::interval(QueueSpec::LEASE / 3);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let held: Vec<Token> = {
-            let tokens = tokens.lock().unwrap_or_else(PoisonError::into_inner);
-            tokens.iter().copied().collect()
-        };
+        let held = tokens.all();
         if !held.is_empty() {
             // A stale one has been lost already; its settlement will say so.
             backend.extend(&held, QueueSpec::LEASE).await;

@@ -6,6 +6,17 @@ use std::time::Duration;
 
 use crate::message::Payload;
 
+/// Whether messages share an instance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// Instances are kept warm and handle one message after the other: a message may see what an earlier message of the
+    /// same plugin left in the guest's memory.
+    #[default]
+    Reuse,
+    /// A fresh instance for each message: nothing of one message can be seen by another.
+    Message,
+}
+
 /// Limits of one plugin. Sizes are in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -17,6 +28,8 @@ pub struct Limits {
     pub memory: usize,
     /// Calls at once.
     pub concurrency: usize,
+    /// Whether messages share an instance.
+    pub isolation: Isolation,
     /// Content of one message, in and out.
     pub content: usize,
     /// Number of headers of one message.
@@ -48,6 +61,7 @@ impl Default for Limits {
             load_time: Duration::from_secs(2),
             memory: 64 * MIB,
             concurrency: 5,
+            isolation: Isolation::default(),
             content: MIB,
             headers: 64,
             header_bytes: 16 * KIB,

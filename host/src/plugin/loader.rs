@@ -150,7 +150,7 @@ impl Loader {
             Err(error) => return Err(refused(format!("the compiler failed: {error}"))),
         };
         let mut probe = guest
-            .instantiate(&name, &grants.config, &limits)
+            .instantiate(&name, &Arc::new(grants.config.clone()), &limits)
             .await
             .map_err(failed)?;
         let declared = probe.routes().await.map_err(failed)?;

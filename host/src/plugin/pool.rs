@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::Limits;
+use super::{Isolation, Limits};
 use crate::guest::{Guest, GuestError, Instance};
 
 /// An instance is retired after a number of calls drawn from this range.
@@ -18,10 +18,10 @@ const USES: std::ops::Range<u32> = 50_000..100_000;
 pub(super) struct Pool {
     name: Arc<str>,
     guest: Guest,
-    config: BTreeMap<String, String>,
+    config: Arc<BTreeMap<String, String>>,
     limits: Limits,
-    turns: Arc<Semaphore>,
-    idle: Arc<Mutex<Vec<Warm>>>,
+    turns: Semaphore,
+    idle: Mutex<Vec<Warm>>,
 }
 
 #[derive(Debug)]
@@ -32,13 +32,13 @@ struct Warm {
 
 /// A turn; the instance is given back through it.
 #[derive(Debug)]
-pub(super) struct Slot {
-    idle: Arc<Mutex<Vec<Warm>>>,
+pub(super) struct Slot<'a> {
+    idle: &'a Mutex<Vec<Warm>>,
     uses_left: u32,
-    _turn: Option<OwnedSemaphorePermit>,
+    _turn: Option<SemaphorePermit<'a>>,
 }
 
-impl Slot {
+impl Slot<'_> {
     /// Keeps an instance that may be used again.
     pub(super) fn give_back(self, instance: Option<Instance>) {
         let uses_left = self.uses_left.saturating_sub(1);
@@ -62,23 +62,26 @@ impl Pool {
         config: BTreeMap<String, String>,
         limits: Limits,
     ) -> Self {
-        let turns = Arc::new(Semaphore::new(limits.concurrency.max(1)));
+        let turns = Semaphore::new(limits.concurrency.max(1));
         Self {
             name,
             guest,
-            config,
+            config: Arc::new(config),
             limits,
             turns,
-            idle: Arc::default(),
+            idle: Mutex::default(),
         }
     }
 
     /// Waits for a turn and takes a warm instance or makes one.
-    pub(super) async fn acquire(&self) -> Result<(Instance, Slot), GuestError> {
+    pub(super) async fn acquire(&self) -> Result<(Instance, Slot<'_>), GuestError> {
         // The semaphore is never closed.
-        let turn = self.turns.clone().acquire_owned().await.ok();
+        let turn = match self.turns.try_acquire() {
+            Ok(turn) => Some(turn),
+            Err(_) => self.turns.acquire().await.ok(),
+        };
         let slot = |uses_left| Slot {
-            idle: self.idle.clone(),
+            idle: &self.idle,
             uses_left,
             _turn: turn,
         };
@@ -94,6 +97,10 @@ impl Pool {
             .guest
             .instantiate(&self.name, &self.config, &self.limits)
             .await?;
-        Ok((instance, slot(rand::random_range(USES))))
+        let uses = match self.limits.isolation {
+            Isolation::Reuse => rand::random_range(USES),
+            Isolation::Message => 1,
+        };
+        Ok((instance, slot(uses)))
     }
 }

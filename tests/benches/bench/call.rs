@@ -98,7 +98,7 @@ pub(crate) fn run() -> Table {
         let component = engine.load(&bytes).unwrap();
         let limits = Limits::default();
         let name: Arc<str> = "echo".into();
-        let config = std::collections::BTreeMap::new();
+        let config = Arc::default();
         let instance = component.instantiate(&name, &config, &limits);
         let mut instance = Some(runtime.block_on(instance).unwrap());
         let access = Arc::new(Access {

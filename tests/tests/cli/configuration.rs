@@ -18,10 +18,7 @@ fn each_mistake_has_its_place() {
         ("config_file", "[plugins.echo]\nfile = \"missing.wasm\"\n"),
         ("config_no_file", "[plugins.echo]\nstate = true\n"),
         ("config_syntax", "[plugins.echo\n"),
-        (
-            "config_later",
-            "[plugins.echo]\nhttp = []\nisolation = \"message\"\nsecrets = {}\n",
-        ),
+        ("config_later", "[plugins.echo]\nhttp = []\nsecrets = {}\n"),
         (
             "config_env",
             "[plugins.echo]\nfile = \"echo.wasm\"\nconfig = { key = \"env:NOT_SET_ANYWHERE\" }\n",

@@ -81,6 +81,10 @@ impl Shared {
         if inner.closed {
             return Ok(batch.iter().map(|_| Err(SettleError::Closed)).collect());
         }
+        if let Some(results) = inner.end_volatile(&batch, lease_now) {
+            self.leave(inner);
+            return Ok(results);
+        }
         let call = inner.group.next_call();
         let mut results = Vec::with_capacity(batch.len());
         for (settlement, publishes) in batch {
@@ -99,6 +103,40 @@ impl Shared {
 }
 
 impl Inner {
+    /// Ends deliveries of which nothing is on disk, if all of the batch are such and cause nothing: their reader waits
+    /// for no transaction.
+    fn end_volatile(
+        &mut self,
+        batch: &[(Settlement, Vec<Prepared>)],
+        lease_now: i64,
+    ) -> Option<Vec<Result<(), SettleError>>> {
+        for (settlement, publishes) in batch {
+            let (_, entry) = self.table.of(settlement.token).ok()?;
+            entry.fifo.expire(lease_now);
+            let item = entry.fifo.get(settlement.token).ok()?;
+            let nothing = publishes.is_empty() && settlement.effects.state.is_none();
+            if !(nothing && item.value.volatile && settlement.verdict == Verdict::Ack) {
+                return None;
+            }
+        }
+        let end = |(settlement, _): &(Settlement, _)| {
+            let (slot, entry) = self
+                .table
+                .of(settlement.token)
+                .map_err(|_| SettleError::Stale)?;
+            let item = entry
+                .fifo
+                .claim(settlement.token)
+                .map_err(|_| SettleError::Stale)?;
+            entry.unload(&item);
+            entry.fifo.finish(item.id, item.key.as_ref());
+            self.table.touch(slot);
+            self.check_hunger(slot);
+            Ok(())
+        };
+        Some(batch.iter().map(end).collect())
+    }
+
     fn settle(
         &mut self,
         settlement: Settlement,
@@ -216,14 +254,18 @@ impl Inner {
         let value = Stored {
             message: Arc::new(outgoing.message),
             route: outgoing.route,
+            volatile: false,
         };
+        let window = self.options.window;
         let keep = matches!(plan, Plan::Keep);
         self.kept += u64::from(keep);
         let queues = plan.slots().iter().map(Some).chain(keep.then_some(None));
         for slot in queues {
             let id = self.next_id;
             self.next_id += 1;
-            let queue = slot.and_then(|slot| Some((*slot, self.table.entry(*slot)?.extra.id)));
+            let entry = slot.and_then(|slot| Some((*slot, self.table.entry(*slot)?)));
+            let volatile = due == 0 && entry.as_ref().is_some_and(|(_, e)| e.is_volatile(window));
+            let queue = entry.map(|(slot, entry)| (slot, entry.extra.id));
             let row = NewRow {
                 id,
                 queue: queue.map_or(0, |(_, id)| id),
@@ -235,7 +277,10 @@ impl Inner {
                 id,
                 attempts: 0,
                 key: outgoing.key.clone(),
-                value: value.clone(),
+                value: Stored {
+                    volatile,
+                    ..value.clone()
+                },
             };
             self.group.add_message(row, queue, item, caused);
         }

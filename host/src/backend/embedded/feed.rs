@@ -109,6 +109,7 @@ impl Inner {
             let value = Stored {
                 message: Arc::new(row.message),
                 route: row.route,
+                volatile: false,
             };
             let (id, attempts, key) = (row.id, row.attempts, row.key);
             entry.load(Item {

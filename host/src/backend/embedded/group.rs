@@ -19,7 +19,8 @@ const MAX_ROWS: usize = 65_536;
 /// Operations in the order of their calls.
 #[derive(Debug, Default)]
 pub(super) struct Group {
-    /// New messages; `arrivals` says the rest about each of them, in the same order.
+    /// New messages; `arrivals` says the rest about each of them, in the same order, and about those that are in
+    /// memory only.
     inserts: Vec<NewRow>,
     pub(super) arrivals: Vec<Arrival>,
     pub(super) settled: Vec<Settled>,
@@ -96,13 +97,16 @@ impl Group {
         caused: bool,
     ) {
         self.bytes += row.columns.size();
+        let volatile = item.value.volatile;
         let cause = if caused {
             self.settled.len().checked_sub(1)
         } else {
             None
         };
         let due = row.due;
-        self.inserts.push(row);
+        if !volatile {
+            self.inserts.push(row);
+        }
         self.arrivals.push(Arrival {
             queue,
             item,
@@ -129,7 +133,8 @@ impl Group {
     /// What is to be written. What is needed afterwards stays.
     pub(super) fn batch(&mut self) -> Batch {
         let (mut deletes, mut retries) = (Vec::new(), Vec::new());
-        for settled in &self.settled {
+        let stored = |settled: &&Settled| !settled.item.value.volatile;
+        for settled in self.settled.iter().filter(stored) {
             let id = settled.item.id;
             match settled.retry {
                 None => deletes.push(id),
@@ -162,7 +167,8 @@ impl Group {
             return (Vec::new(), Vec::new());
         }
         let stays = |cause: Option<usize>| cause.is_none_or(|cause| !revoked.contains(&cause));
-        let mut rows = self.arrivals.iter().map(|arrival| stays(arrival.cause));
+        let written = self.arrivals.iter().filter(|a| !a.item.value.volatile);
+        let mut rows = written.map(|arrival| stays(arrival.cause));
         self.inserts.retain(|_| rows.next().unwrap_or(true));
         let never = self
             .arrivals
@@ -256,6 +262,7 @@ mod tests {
             value: Stored {
                 message,
                 route: None,
+                volatile: false,
             },
         }
     }

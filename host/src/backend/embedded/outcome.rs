@@ -4,17 +4,19 @@
 
 use super::group::{Arrival, Call, Group, Settled};
 use super::shared::{Inner, Shared};
+use crate::clock;
 use crate::store::sqlite::Failure;
 
 impl Shared {
     /// Everything in the group is on disk.
     pub(super) fn committed(&self, mut group: Group) {
+        let moment = (clock::now_ms(), self.clock.now_ms());
         let mut inner = self.lock();
         for arrival in group.arrivals.drain(..) {
             inner.arrived(arrival);
         }
         for settled in group.settled.drain(..) {
-            inner.ended(settled);
+            inner.ended(settled, moment);
         }
         for row in &group.states {
             inner.states.written(&row.plugin, &row.key);
@@ -60,7 +62,7 @@ impl Inner {
         }
     }
 
-    fn ended(&mut self, settled: Settled) {
+    fn ended(&mut self, settled: Settled, (now, lease_now): (i64, i64)) {
         let (slot, queue) = settled.queue;
         let Some(entry) = self
             .table
@@ -70,10 +72,17 @@ impl Inner {
             return;
         };
         let mut item = settled.item;
-        entry.unload(&item);
+        if settled.retry.is_none() || !item.value.volatile {
+            entry.unload(&item);
+        }
         match settled.retry {
             // The next message of its key has its turn.
             None => entry.fifo.finish(item.id, item.key.as_ref()),
+            Some(due) if item.value.volatile => {
+                let after = due.saturating_sub(now);
+                entry.fifo.retry(item, lease_now.saturating_add(after));
+                entry.hurry();
+            }
             Some(due) => {
                 item.attempts = item.attempts.saturating_add(1);
                 if let Some(due) = entry.arrive_later(item, due) {

@@ -94,6 +94,12 @@ impl Entry<Spill> {
         newly
     }
 
+    /// Whether a new message of this queue is kept in memory only. A reader that falls behind gets its messages through
+    /// the database as well, so that they take no more memory than others.
+    pub(super) fn is_volatile(&self, window: usize) -> bool {
+        self.spec.ephemeral && self.extra.after.is_none() && self.fifo.len() < window / 2
+    }
+
     /// A message is in memory.
     pub(super) fn load(&mut self, item: Item<Stored>) {
         self.extra.bytes += size(&item);
@@ -111,7 +117,7 @@ impl Entry<Spill> {
         if due > 0 {
             return self.arrive_later(item, due);
         }
-        if self.extra.after.is_none() && self.has_room(window) {
+        if item.value.volatile || (self.extra.after.is_none() && self.has_room(window)) {
             self.load(item);
         } else {
             self.extra.after.get_or_insert(item.id.saturating_sub(1));

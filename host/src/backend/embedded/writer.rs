@@ -112,7 +112,11 @@ impl Writer {
         let mut group = turn.group;
         if !group.is_empty() {
             let batch = group.batch();
-            let written = self.database.apply(&batch).await;
+            // What ends with the process needs no transaction.
+            let written = match batch.is_empty() {
+                true => Ok(()),
+                false => self.database.apply(&batch).await,
+            };
             good &= self.report(&written).await;
             match written {
                 Ok(()) => self.shared.committed(group),

@@ -176,6 +176,7 @@ impl Inner {
         let value = Stored {
             message: Arc::new(outgoing.message),
             route: outgoing.route,
+            volatile: true,
         };
         let key = outgoing.key;
         let slots = plan.slots();

@@ -21,6 +21,17 @@ pub(crate) struct Batch {
     pub(crate) dead: Vec<DeadLetter>,
 }
 
+impl Batch {
+    /// Whether there is nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.inserts.is_empty()
+            && self.deletes.is_empty()
+            && self.retries.is_empty()
+            && self.state.is_empty()
+            && self.dead.is_empty()
+    }
+}
+
 /// A new message in a queue (0: kept in its topic).
 #[derive(Debug)]
 pub(crate) struct NewRow {

@@ -1,0 +1,169 @@
+//! Who takes the messages of a batch along the path: one task for each core. A message that waits holds up no other, and
+//! one that runs long makes way for those behind it.
+//!
+//! Ends are given to the broker together, but none later than a millisecond after it could have been. What happens on
+//! the way is not decided here.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::task::JoinSet;
+
+use super::inflight::{Permit, Permits};
+use super::{Delivery, Pipeline, report};
+use crate::backend::Settlement;
+use crate::relief;
+
+/// Ends that are given to the broker at once.
+const TOGETHER: usize = 64;
+
+/// A message with its room.
+type Waiting = (Delivery, Permit);
+
+/// The end of a journey that the broker does not know yet.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) settlement: Settlement,
+    pub(super) permit: Permit,
+    /// When the handler began, milliseconds since 1970-01-01 UTC.
+    pub(super) began_ms: i64,
+}
+
+/// The tasks of one pipeline. Dropping it ends them; what was in flight comes again.
+#[derive(Debug)]
+pub(super) struct Crew {
+    pipeline: Arc<Pipeline>,
+    tasks: Arc<Tasks>,
+}
+
+#[derive(Debug, Default)]
+struct Tasks(Mutex<JoinSet<()>>);
+
+/// Messages that one task takes one after the other.
+#[derive(Debug)]
+struct Part(Mutex<VecDeque<Waiting>>);
+
+impl Tasks {
+    fn lock(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Part {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> Option<Waiting> {
+        self.lock().pop_front()
+    }
+
+    fn take(&self) -> VecDeque<Waiting> {
+        std::mem::take(&mut self.lock())
+    }
+}
+
+impl Crew {
+    pub(super) fn new(pipeline: Arc<Pipeline>) -> Self {
+        let tasks = Arc::default();
+        Self { pipeline, tasks }
+    }
+
+    /// Starts the journeys of a batch.
+    pub(super) fn take(&self, batch: Vec<Delivery>, permits: Permits) {
+        for part in permits.spread(batch) {
+            begin(&self.pipeline, &self.tasks, part);
+        }
+        while self.tasks.lock().try_join_next().is_some() {}
+    }
+
+    /// Waits until every journey has ended.
+    pub(super) async fn finish(self) {
+        let next = || poll_fn(|cx| self.tasks.lock().poll_join_next(cx));
+        while next().await.is_some() {}
+    }
+}
+
+fn begin(pipeline: &Arc<Pipeline>, tasks: &Arc<Tasks>, part: VecDeque<Waiting>) {
+    let part = Arc::new(Part(Mutex::new(part)));
+    // Weak, since the tasks must not keep each other.
+    let (behind, others) = (part.clone(), Arc::downgrade(tasks));
+    let crew = pipeline.clone();
+    let make_way = move || move_on(&crew, &others, &behind);
+    let work = work(pipeline.clone(), part);
+    tasks.lock().spawn(relief::scope(Arc::new(make_way), work));
+}
+
+/// What waits behind a call that runs long gets a task of its own.
+fn move_on(pipeline: &Arc<Pipeline>, tasks: &Weak<Tasks>, part: &Part) {
+    let rest = part.take();
+    if let Some(tasks) = tasks.upgrade().filter(|_| !rest.is_empty()) {
+        begin(pipeline, &tasks, rest);
+    }
+}
+
+/// Takes the messages of a part along, one after the other as long as none waits.
+async fn work(pipeline: Arc<Pipeline>, part: Arc<Part>) {
+    let mut journeys = FuturesUnordered::new();
+    let mut settling = FuturesUnordered::new();
+    let mut ends: Vec<End> = Vec::new();
+    loop {
+        let next = part.next();
+        let more = next.is_some();
+        if let Some((delivery, permit)) = next {
+            let mut journey = Box::pin(pipeline.journey(delivery, permit));
+            match futures_util::poll!(journey.as_mut()) {
+                Poll::Ready(end) => ends.push(end),
+                Poll::Pending => journeys.push(journey),
+            }
+        }
+        if !journeys.is_empty()
+            && let Poll::Ready(Some(end)) = futures_util::poll!(journeys.next())
+        {
+            ends.push(end);
+        }
+        if is_due(&ends, more) {
+            settling.push(settle(&pipeline, std::mem::take(&mut ends)));
+        }
+        if more {
+            continue;
+        }
+        tokio::select! {
+            Some(end) = journeys.next(), if !journeys.is_empty() => ends.push(end),
+            Some(()) = settling.next(), if !settling.is_empty() => {}
+            else => return,
+        }
+    }
+}
+
+/// Whether ends are given to the broker now: when there are many, when nothing follows at once, when the first one has
+/// waited, or when one holds state that the next message may want to read.
+fn is_due(ends: &[End], more: bool) -> bool {
+    let (Some(first), Some(last)) = (ends.first(), ends.last()) else {
+        return false;
+    };
+    !more
+        || ends.len() >= TOGETHER
+        || last.began_ms > first.began_ms
+        || last.settlement.effects.state.is_some()
+}
+
+/// Settles together what has ended; the order is that of the calls of this function.
+fn settle(pipeline: &Pipeline, ends: Vec<End>) -> impl Future<Output = ()> + use<> {
+    let mut settlements = Vec::with_capacity(ends.len());
+    let mut permits = Vec::with_capacity(ends.len());
+    for end in ends {
+        settlements.push(end.settlement);
+        permits.push(end.permit);
+    }
+    let settled = pipeline.backend.settle(settlements);
+    let queue = pipeline.queue.clone();
+    async move {
+        report::settled(&queue, settled.await);
+        Permit::give_back(permits);
+    }
+}
