@@ -5,7 +5,7 @@
 //! took too long or wanted too much memory is never used again. Nothing here knows brokers, files or configuration.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +13,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use self::chance::{Chance, Seed};
+use self::engine::{TICK, TICKS, Ticker};
 use self::meter::{LogBudget, Meter};
 use crate::call::Call;
 use crate::dispatch::{Kind, Outcome};
@@ -21,22 +22,13 @@ use crate::relief;
 use crate::store::Reason;
 
 mod chance;
+mod engine;
 mod inspect;
 mod meter;
 mod v0_1;
 mod wasi;
 
 pub use inspect::{Inspection, digest, inspect};
-
-/// How often the clock of the guests ticks: the resolution of time limits, and how long a guest runs before others on
-/// the same thread get their turn.
-const TICK: Duration = Duration::from_millis(10);
-/// A call on its caller's thread that is still running after so many ticks makes way for what waits behind it.
-const TICKS: u64 = 2;
-/// How much of the memory of an ended instance is reset by writing instead of by unmapping.
-const KEEP_RESIDENT: usize = 1024 * 1024;
-/// Stack of one call.
-const STACK: usize = 512 * 1024;
 
 /// Compiles and instantiates components.
 #[derive(Clone)]
@@ -51,11 +43,6 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Engine")
     }
-}
-
-/// The thread that advances the epoch; it ends when this is dropped.
-struct Ticker {
-    _stop: mpsc::Sender<()>,
 }
 
 /// A component that was compiled and is known to fit a world.
@@ -147,28 +134,16 @@ impl Engine {
     /// When the machine does not support what it needs.
     pub fn new() -> Result<Self, GuestError> {
         let failed = |error: wasmtime::Error| GuestError::Engine(format!("{error:#}"));
-        let engine = new_engine().map_err(failed)?;
+        let engine = engine::new().map_err(failed)?;
         let mut linker = Linker::new(&engine);
         v0_1::link(&mut linker).map_err(failed)?;
         wasi::link(&mut linker).map_err(failed)?;
-        let (stop, stopped) = mpsc::channel::<()>();
-        let weak = engine.weak();
-        std::thread::Builder::new()
-            .name("sandbar-epoch".to_owned())
-            .spawn(move || {
-                while stopped.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
-                    match weak.upgrade() {
-                        Some(engine) => engine.increment_epoch(),
-                        None => return,
-                    }
-                }
-            })
-            .map_err(|error| GuestError::Engine(format!("no thread for the clock: {error}")))?;
+        let ticker = Ticker::start(&engine)?;
         Ok(Self {
             engine,
             linker: Arc::new(linker),
             secret: rand::random(),
-            _ticker: Arc::new(Ticker { _stop: stop }),
+            _ticker: Arc::new(ticker),
         })
     }
 
@@ -202,43 +177,6 @@ impl Engine {
             pre,
         })
     }
-}
-
-fn new_engine() -> wasmtime::Result<wasmtime::Engine> {
-    let mut config = wasmtime::Config::new();
-    config
-        .epoch_interruption(true)
-        // Support for component-model async triples the price of a call.
-        .concurrency_support(false)
-        .max_wasm_stack(STACK)
-        .async_stack_size(STACK + 512 * 1024)
-        .memory_init_cow(true)
-        .wasm_memory64(false)
-        .gc_support(false)
-        .wasm_gc(false)
-        .wasm_exceptions(false)
-        .wasm_relaxed_simd(false);
-    let mut pool = wasmtime::PoolingAllocationConfig::new();
-    pool.total_component_instances(4096)
-        .total_core_instances(16_384)
-        .total_memories(4096)
-        .total_tables(16_384)
-        .total_stacks(4096)
-        .max_core_instances_per_component(64)
-        .max_memories_per_component(16)
-        .max_tables_per_component(64)
-        .table_elements(100_000)
-        .linear_memory_keep_resident(KEEP_RESIDENT)
-        // Linux 6.7 and newer says which pages were written, so that only those are reset: a fresh instance in a third
-        // of the time, and no interrupts of the other cores.
-        .pagemap_scan(wasmtime::Enabled::Auto);
-    let mut pooled = config.clone();
-    pooled.allocation_strategy(wasmtime::InstanceAllocationStrategy::Pooling(pool));
-    // Address space is short in some containers; a single allocation for each instance works everywhere.
-    wasmtime::Engine::new(&pooled).or_else(|error| {
-        tracing::debug!("no pool of instances: {error:#}");
-        wasmtime::Engine::new(&config)
-    })
 }
 
 impl Guest {

@@ -5,6 +5,8 @@
 
 #[path = "path/fixture.rs"]
 mod fixture;
+#[path = "path/instances.rs"]
+mod instances;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Each way to get a configuration wrong, and what is made of a right one.
 
 use super::*;
+use crate::plugin::Isolation;
 
 fn load(text: &str) -> Result<Config, ConfigError> {
     let dir = tempfile::tempdir().unwrap();
@@ -105,6 +106,7 @@ fn everything_that_can_be_written_is_read() {
         state = true
         config = { currency = "EUR", digits = 2, strict = true, key = "env:ORDERS_KEY" }
         wire = "json"
+        isolation = "message"
         [plugins.orders.limits]
         time = "300ms"
         memory = "16MiB"
@@ -124,6 +126,7 @@ fn everything_that_can_be_written_is_read() {
     );
     let orders = &config.plugins["orders"];
     assert_eq!(orders.limits.memory, 16 << 20);
+    assert_eq!(orders.limits.isolation, Isolation::Message);
     assert_eq!(orders.limits.content, Limits::default().content);
     assert_eq!(orders.retry.max_attempts, 2);
     assert_eq!(orders.form, Form::Json);

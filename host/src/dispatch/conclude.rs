@@ -58,7 +58,7 @@ pub fn conclude(call: Call, outcome: Outcome, at: &Circumstances<'_>) -> Conclus
     };
     let again = |after: Duration, reason: Reason, error: &str| Verdict::Retry {
         after,
-        failed: Box::new(FailedAttempt::new(attempts, at.now_ms, reason, error)),
+        failed: Box::new(FailedAttempt::new(attempts, (at.clock)(), reason, error)),
     };
     let replied = |status: Status, text: &str| Effects {
         publishes: if wants_reply {
