@@ -1,6 +1,6 @@
 //! What a message broker looks like from here: the seed's `MessagingBackend`, batched and asynchronous.
 //!
-//! A broker is one file under `backend/` that implements [`Backend`] and one line in [`KINDS`]. The pipeline asks a
+//! A broker is one file under `backend/` that implements [`Backend`] and one line in `kinds.rs`. The pipeline asks a
 //! backend for its [`Capabilities`] and never matches on its kind. Nothing here knows about WebAssembly, and nothing
 //! here decides what becomes of a message: that is the pipeline's.
 
@@ -29,10 +29,10 @@ mod waiting;
 pub use delivery::{Delivery, Effects, Release, Settlement, Token, Verdict};
 pub use embedded::{EmbeddedBackend, EmbeddedOptions};
 pub use error::{BackendError, PublishError, SettleError};
-pub use kinds::{KINDS, OpenError, Opened, open};
+pub use kinds::{BrokerKind, BrokerOptions, KINDS, OpenError, Opened, Reach, open};
 pub use local::LocalBackend;
-pub use memory::MemoryBackend;
-pub use open::{OpenDataError, OpenedData, open_data};
+pub use memory::{MemoryBackend, MemoryOptions};
+pub use open::{OpenDataError, OpenedData, find, open_data};
 pub use source::{PollingSource, Source, SourceEvent};
 
 /// A message broker.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::backend::BrokerOptions;
 use crate::control::DEFAULT_GROUP;
 use crate::plugin::{Grants, Limits};
 use crate::retry::RetryPolicy;
@@ -17,11 +18,10 @@ mod collect;
 mod file;
 mod problem;
 mod valid;
-mod value;
 
+pub use crate::value::{Setting, Settings, Size, Time};
 pub use problem::{ConfigError, Place, Problem};
 pub use valid::check_group;
-pub use value::{Setting, Settings, Size, Time};
 
 use problem::Text;
 
@@ -49,6 +49,8 @@ pub struct Config {
     pub plugin_dir: Sourced<Option<PathBuf>>,
     /// What is logged; `None`: each verb's own default.
     pub log: Sourced<Option<String>>,
+    /// The broker.
+    pub broker: BrokerOptions,
     /// The plugins that have a section of their own, by name.
     pub plugins: BTreeMap<String, PluginConfig>,
     /// The text of the file, for errors about it.

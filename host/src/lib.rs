@@ -33,4 +33,5 @@ pub mod retry;
 pub mod store;
 pub mod telemetry;
 pub mod topic;
+pub mod value;
 pub mod wire;

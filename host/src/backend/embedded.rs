@@ -12,14 +12,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
+use super::kinds::Kind;
 use super::table::{Attempt, MAX_CONTENT, millis};
 use super::waiting::receive;
 use super::{
-    Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, OpenError, Outgoing,
-    PollingSource, PublishError, Queue, QueueName, QueueSpec, Receipt, SettleError, Settlement,
-    Source, Token,
+    Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, OpenError, Opened,
+    Outgoing, PollingSource, PublishError, Queue, QueueName, QueueSpec, Reach, Receipt,
+    SettleError, Settlement, Source, Token,
 };
 use crate::topic::TopicName;
 
@@ -50,14 +53,19 @@ pub struct EmbeddedBackend {
     about: String,
 }
 
-/// What can be chosen about an embedded broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What can be chosen about an embedded broker: `[broker.embedded]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct EmbeddedOptions {
     /// Messages of one queue that are ready in memory; the others are fetched when it is their turn.
+    #[schemars(range(min = 1), extend("x-unit" = "messages"))]
     pub window: usize,
     /// Messages that are kept in topics without a queue, all together.
+    #[schemars(extend("x-unit" = "messages"))]
     pub kept: u64,
     /// How long they are kept.
+    #[serde(with = "crate::value::duration")]
+    #[schemars(with = "crate::value::Time")]
     pub kept_for: Duration,
 }
 
@@ -67,6 +75,21 @@ impl Default for EmbeddedOptions {
             window: 8_192,
             kept: 1_000_000,
             kept_for: Duration::from_secs(7 * 24 * 60 * 60),
+        }
+    }
+}
+
+impl Kind for EmbeddedOptions {
+    const REACH: Reach = Reach::Folder;
+
+    async fn open(&self, data: &Path) -> Result<Opened, OpenError> {
+        Ok(Opened::of(EmbeddedBackend::open(data, self.clone()).await?))
+    }
+
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        match self.window {
+            0 => vec![("window", "`window` is 0; it must be at least 1".to_owned())],
+            _ => Vec::new(),
         }
     }
 }

@@ -1,15 +1,134 @@
-//! The table of kinds: which brokers there are, and how one is opened by its name.
+//! The table of kinds: which brokers there are, what each can be told, and how one is opened.
 //!
-//! It holds no options of a kind beyond the data folder; those are the kind's own.
+//! A kind is one line here. Its options are a struct of its own, which is its table in `[broker]` as well; what they mean
+//! is not known here.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Backend, EmbeddedBackend, EmbeddedOptions, MemoryBackend};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Backend, EmbeddedOptions, MemoryOptions};
 use crate::store::Store;
 
-/// The names that [`open`] knows, the default first.
-pub const KINDS: [&str; 2] = ["embedded", "memory"];
+/// The options of one kind of broker, `[broker.NAME]`: serde reads, shows and describes them, [`Kind`] uses them.
+///
+/// Say `#[serde(default, deny_unknown_fields)]`, document every field (that is the documentation of the key), and take
+/// what shall stay secret as a [`Setting`](crate::value::Setting), which is shown as the reference that it is.
+pub(crate) trait Kind: Default {
+    /// Who can open such a broker.
+    const REACH: Reach;
+
+    /// Opens it. `data` is the folder of those that keep their messages on this machine.
+    fn open(&self, data: &Path) -> impl Future<Output = Result<Opened, OpenError>> + Send;
+
+    /// What is wrong although each value can be read: the key, and what to do about it.
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+}
+
+/// Who can open a broker, and how the others get to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// One process at a time; the others go through the socket in its data folder, and open it when nobody has.
+    Folder,
+    /// It lives and ends with the process that opened it; the others go through the socket in its data folder.
+    Process,
+    /// Every process, over a network.
+    Network,
+}
+
+/// From one line for each kind: the names, `[broker]`, and what is done with the kind that was chosen.
+macro_rules! kinds {
+    ($(
+        $(#[doc = $doc:literal])*
+        $(#[cfg($cfg:meta)])?
+        $variant:ident $name:ident: $options:ty,
+    )+) => {
+        /// The names of all kinds, the default first.
+        pub const KINDS: &[&str] = &[$($(#[cfg($cfg)])? stringify!($name)),+];
+
+        /// The name of a kind.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "lowercase")]
+        pub enum BrokerKind {
+            $($(#[doc = $doc])* $(#[cfg($cfg)])? $variant,)+
+        }
+
+        impl BrokerKind {
+            /// Its name in the configuration.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $($(#[cfg($cfg)])? Self::$variant => stringify!($name),)+
+                }
+            }
+
+            fn named(name: &str) -> Option<Self> {
+                match name {
+                    $($(#[cfg($cfg)])? stringify!($name) => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+
+        /// The broker.
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct BrokerOptions {
+            /// Which kind of broker; only the table of that kind is used.
+            pub kind: BrokerKind,
+            $($(#[doc = $doc])* $(#[cfg($cfg)])? pub $name: $options,)+
+        }
+
+        impl BrokerOptions {
+            /// Who can open it.
+            #[must_use]
+            pub fn reach(&self) -> Reach {
+                match self.kind {
+                    $($(#[cfg($cfg)])? BrokerKind::$variant => <$options as Kind>::REACH,)+
+                }
+            }
+
+            /// Opens it. `data` is the folder of those that keep their messages on this machine.
+            ///
+            /// # Errors
+            /// [`OpenError`], with what to do about it.
+            pub async fn open(&self, data: &Path) -> Result<Opened, OpenError> {
+                match self.kind {
+                    $($(#[cfg($cfg)])? BrokerKind::$variant => self.$name.open(data).await,)+
+                }
+            }
+
+            /// What is wrong with the options of the kind that was chosen: the key, and what to do about it.
+            #[must_use]
+            pub fn problems(&self) -> Vec<(&'static str, String)> {
+                match self.kind {
+                    $($(#[cfg($cfg)])? BrokerKind::$variant => self.$name.problems(),)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// One folder on this machine, durable, without a server.
+    Embedded embedded: EmbeddedOptions,
+    /// In the memory of the host; gone when it ends.
+    Memory memory: MemoryOptions,
+}
+
+#[expect(
+    clippy::derivable_impls,
+    reason = "the derive marks a variant, and the table has no word for that"
+)]
+impl Default for BrokerKind {
+    fn default() -> Self {
+        Self::Embedded
+    }
+}
 
 /// A backend with the store that commits with it.
 #[derive(Debug, Clone)]
@@ -21,7 +140,7 @@ pub struct Opened {
 }
 
 impl Opened {
-    fn of<B: Backend + Store + 'static>(both: B) -> Self {
+    pub(crate) fn of<B: Backend + Store + 'static>(both: B) -> Self {
         let both = Arc::new(both);
         Self {
             backend: both.clone(),
@@ -30,19 +149,17 @@ impl Opened {
     }
 }
 
-/// Opens a backend by the name of its kind. `data` is the folder of those that keep their messages on this machine.
+/// Opens a backend by the name of its kind, with the default options of that kind.
 ///
 /// # Errors
 /// [`OpenError`], with what to do about it.
 pub async fn open(kind: &str, data: &Path) -> Result<Opened, OpenError> {
-    match kind {
-        "embedded" => {
-            let embedded = EmbeddedBackend::open(data, EmbeddedOptions::default()).await?;
-            Ok(Opened::of(embedded))
-        }
-        "memory" => Ok(Opened::of(MemoryBackend::new())),
-        unknown => Err(OpenError::UnknownKind(unknown.to_owned())),
-    }
+    let kind = BrokerKind::named(kind).ok_or_else(|| OpenError::UnknownKind(kind.to_owned()))?;
+    let options = BrokerOptions {
+        kind,
+        ..BrokerOptions::default()
+    };
+    options.open(data).await
 }
 
 /// Why a backend could not be opened.

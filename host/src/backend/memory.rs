@@ -4,19 +4,23 @@
 //! everything, so what a settlement does is atomic because nobody can look in between. Every queue is bounded.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use super::kinds::Kind;
 use super::table::{Attempt, MAX_CONTENT, Table, Wakeups, millis};
 use super::waiting::{Clock, receive};
 use super::{
-    Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, Outgoing, PollingSource,
-    PublishError, Queue, QueueName, QueueSpec, Receipt, Release, SettleError, Settlement, Source,
-    Token,
+    Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, OpenError, Opened,
+    Outgoing, PollingSource, PublishError, Queue, QueueName, QueueSpec, Reach, Receipt, Release,
+    SettleError, Settlement, Source, Token,
 };
 use crate::store::{DeadLetter, Store, StoreError, Versioned};
 use crate::topic::TopicName;
@@ -28,6 +32,41 @@ mod state;
 use apply::Added;
 use kept::Kept;
 use state::State;
+
+/// What can be chosen about a broker in memory: `[broker.memory]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemoryOptions {
+    /// How many messages a queue holds before it refuses more.
+    #[schemars(range(min = 1), extend("x-unit" = "messages"))]
+    pub capacity: usize,
+}
+
+impl Default for MemoryOptions {
+    fn default() -> Self {
+        Self {
+            capacity: MemoryBackend::CAPACITY,
+        }
+    }
+}
+
+impl Kind for MemoryOptions {
+    const REACH: Reach = Reach::Process;
+
+    async fn open(&self, _: &Path) -> Result<Opened, OpenError> {
+        Ok(Opened::of(MemoryBackend::with_capacity(self.capacity)))
+    }
+
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        match self.capacity {
+            0 => vec![(
+                "capacity",
+                "`capacity` is 0; it must be at least 1".to_owned(),
+            )],
+            _ => Vec::new(),
+        }
+    }
+}
 
 /// A broker in the memory of this process.
 #[derive(Debug, Clone)]

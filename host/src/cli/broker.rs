@@ -1,5 +1,5 @@
-//! The broker that a verb talks to: that of the process that owns the data folder, through its socket, or the folder
-//! itself when nobody owns it.
+//! The broker that a verb talks to: over the network, or that of the process that owns the data folder, through its
+//! socket, or the folder itself when nobody owns it.
 //!
 //! Who owns what is decided in [`sandbar::backend`]; this keeps what a verb needs until it ends.
 
@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sandbar::backend::local::{Server, serve};
-use sandbar::backend::{self, Backend, BackendError, OpenDataError, OpenError, Opened, OpenedData};
+use sandbar::backend::{
+    self, Backend, BackendError, BrokerOptions, OpenDataError, OpenError, Opened, OpenedData, Reach,
+};
+use sandbar::config::Config;
 use sandbar::store::Store;
-
-/// The kind of broker that a data folder holds.
-const KIND: &str = "embedded";
 
 /// A broker, wherever it runs.
 #[derive(Debug)]
@@ -21,23 +21,22 @@ pub(super) struct Broker {
     server: Option<Server>,
 }
 
-/// Opens a data folder for this process alone.
-pub(super) async fn own(data: &Path) -> Result<Broker, OpenError> {
-    let opened = backend::open(KIND, data).await?;
+/// Opens the broker of a host.
+pub(super) async fn own(options: &BrokerOptions, data: &Path) -> Result<Broker, OpenError> {
     Ok(Broker {
-        opened,
-        owner: true,
+        opened: options.open(data).await?,
+        owner: options.reach() != Reach::Network,
         server: None,
     })
 }
 
-/// Finds the broker of a data folder.
-pub(super) async fn find(data: &Path) -> Result<Broker, OpenDataError> {
+/// Finds the broker that a verb talks to.
+pub(super) async fn find(config: &Config) -> Result<Broker, OpenDataError> {
     let OpenedData {
         backend,
         store,
         owner,
-    } = backend::open_data(data).await?;
+    } = backend::find(&config.broker, &config.data.value).await?;
     Ok(Broker {
         opened: Opened { backend, store },
         owner,
@@ -58,7 +57,7 @@ impl Broker {
         &self.opened
     }
 
-    /// Whether another process has it open.
+    /// Whether other processes can use it.
     pub(super) fn shared(&self) -> bool {
         !self.owner
     }

@@ -4,6 +4,7 @@
 
 use anyhow::Context as _;
 use clap::Args;
+use sandbar::backend::BrokerOptions;
 use sandbar::control::{Host, HostOptions, ServedPlugin};
 use sandbar::plugin::PluginSpec;
 
@@ -45,7 +46,8 @@ impl Demo {
     pub(super) async fn run(self) -> anyhow::Result<Ended> {
         let mut signals = Signals::new()?;
         let folder = tempfile::Builder::new().prefix("sandbar-demo-").tempdir()?;
-        let mut broker = broker::own(&folder.path().join("data")).await?;
+        let mut broker =
+            broker::own(&BrokerOptions::default(), &folder.path().join("data")).await?;
         let show = async {
             let plugins = plugins(folder.path())?;
             let options = HostOptions {

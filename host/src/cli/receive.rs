@@ -50,7 +50,7 @@ impl Receive {
     pub(super) async fn run(self, config: &Config) -> anyhow::Result<Ended> {
         let mut signals = Signals::new()?;
         // It may take long, so others get their turn meanwhile.
-        let mut broker = broker::find(&config.data.value).await?;
+        let mut broker = broker::find(config).await?;
         broker.share(&config.data.value)?;
         let backend = broker.backend();
         let queue = backend.declare_queue(self.queue()?).await?.queue;

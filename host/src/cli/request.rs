@@ -36,7 +36,7 @@ impl Request {
     pub(super) async fn run(self, config: &Config) -> anyhow::Result<Ended> {
         let bytes = content::read(self.content.as_deref())?;
         let message = self.options.message(&self.topic.topic, bytes)?;
-        let mut broker = broker::find(&config.data.value).await?;
+        let mut broker = broker::find(config).await?;
         if !broker.shared() {
             broker.close().await;
             let data = config.data.value.display();

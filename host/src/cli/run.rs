@@ -43,7 +43,7 @@ impl Run {
             .into());
         }
         let mut signals = Signals::new()?;
-        let mut broker = broker::own(&config.data.value).await?;
+        let mut broker = broker::own(&config.broker, &config.data.value).await?;
         let group = Some(config.group.value.clone());
         let options = HostOptions {
             group,

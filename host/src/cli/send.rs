@@ -74,13 +74,13 @@ impl Send {
     pub(super) async fn run(self, config: &Config) -> anyhow::Result<Ended> {
         if let Some(file) = &self.lines {
             let lines = lines::Lines::open(file)?;
-            let mut broker = broker::find(&config.data.value).await?;
+            let mut broker = broker::find(config).await?;
             let ended = lines::send(Arc::new(self), lines, &*broker.backend()).await;
             broker.close().await;
             return ended;
         }
         let outgoing = self.outgoing(content::read(self.content.as_deref())?)?;
-        let mut broker = broker::find(&config.data.value).await?;
+        let mut broker = broker::find(config).await?;
         let sent = publish(&*broker.backend(), outgoing).await;
         broker.close().await;
         let sent = sent?;

@@ -5,13 +5,16 @@
 //! "unknown".
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{Error as _, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::value::{Parsed, Size, Time};
+use super::{Size, Time};
+use crate::backend::BrokerOptions;
 use crate::plugin::Isolation;
 use crate::topic::Pattern;
 use crate::wire::Form;
@@ -25,6 +28,8 @@ pub(super) struct File {
     pub(super) grace: Option<Time>,
     pub(super) plugin_dir: Option<PathBuf>,
     pub(super) log: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) broker: BrokerOptions,
     #[serde(default)]
     pub(super) plugins: BTreeMap<Spanned<String>, PluginSection>,
 }
@@ -139,5 +144,16 @@ impl Scalar {
             Self::Integer(value) => value.to_string(),
             Self::Float(value) => value.to_string(),
         }
+    }
+}
+
+/// Text that has to parse, such as the pattern of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Parsed<T>(pub(super) T);
+
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map(Self).map_err(D::Error::custom)
     }
 }

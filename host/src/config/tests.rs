@@ -136,6 +136,39 @@ fn everything_that_can_be_written_is_read() {
 }
 
 #[test]
+fn a_broker_has_a_kind_and_options_of_its_own() {
+    use crate::backend::{BrokerKind, Reach};
+    let broker = load("").unwrap().broker;
+    assert_eq!(
+        (broker.kind, broker.reach()),
+        (BrokerKind::Embedded, Reach::Folder)
+    );
+    let text = "[broker]\nkind = \"memory\"\n[broker.memory]\ncapacity = 7\n[broker.embedded]\nkept_for = \"1h\"";
+    let broker = load(text).unwrap().broker;
+    assert_eq!(
+        (broker.kind, broker.memory.capacity),
+        (BrokerKind::Memory, 7)
+    );
+    assert_eq!(broker.embedded.kept_for, Duration::from_secs(3600));
+    for (text, expected) in [
+        (
+            "[broker]\nkind = \"embeded\"",
+            "2:8: unknown value `embeded`; did you mean `embedded`?",
+        ),
+        (
+            "[broker.memry]",
+            "1:9: unknown key `memry`; did you mean `memory`?",
+        ),
+        (
+            "[broker.memory]\ncapcity = 1",
+            "2:1: unknown key `capcity`; did you mean `capacity`?",
+        ),
+    ] {
+        assert_eq!(refused(text), expected);
+    }
+}
+
+#[test]
 fn flags_win_over_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("sandbar.toml");

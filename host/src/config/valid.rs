@@ -84,6 +84,7 @@ pub(super) fn check(
                 },
             },
         },
+        broker: written.broker,
         plugins,
         file,
         text,
