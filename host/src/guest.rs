@@ -45,11 +45,15 @@ impl std::fmt::Debug for Engine {
     }
 }
 
+/// Imports through which a guest sees time and randomness.
+const DRAWING: [&str; 2] = ["sandbar:messaging/system@", "wasi:"];
+
 /// A component that was compiled and is known to fit a world.
 #[derive(Clone)]
 pub struct Guest {
     engine: Engine,
     pre: v0_1::Pre,
+    draws: bool,
 }
 
 impl std::fmt::Debug for Guest {
@@ -66,6 +70,8 @@ struct Running {
     world: v0_1::World,
     /// How many ticks of the clock a call runs before it is looked at.
     ticks: u64,
+    /// Whether it can ask for the time or for randomness.
+    draws: bool,
     secret: [u8; 32],
 }
 
@@ -175,6 +181,9 @@ impl Engine {
         Ok(Guest {
             engine: self.clone(),
             pre,
+            draws: imports
+                .iter()
+                .any(|import| DRAWING.iter().any(|name| import.starts_with(name))),
         })
     }
 }
@@ -222,6 +231,7 @@ impl Guest {
                 store,
                 world,
                 ticks,
+                draws: self.draws,
                 secret: self.engine.secret,
             }))),
             Err(error) => {
@@ -262,6 +272,7 @@ impl Instance {
             store,
             world,
             ticks,
+            draws,
             secret,
         } = &mut *self.0;
         let state = store.data_mut();
@@ -278,7 +289,9 @@ impl Instance {
             attempt,
             route,
         };
-        state.chance.begin(call.began_ms, seed);
+        if *draws {
+            state.chance.begin(call.began_ms, seed);
+        }
         state.call = Some(call);
         store.set_epoch_deadline(*ticks);
         let circumstances = v0_1::Circumstances {

@@ -120,13 +120,20 @@ impl Pipeline {
         route: &Route,
         began: i64,
     ) -> Conclusion {
-        let attempt = delivery.attempt;
-        let call = Call::new(self.access.clone(), message, attempt, route.index, began);
-        let (call, outcome) = guarded(call, &*route.action).await;
-        let identity = route.action.identity();
-        report::outcome(&identity, &call, &outcome);
+        let again = || {
+            Call::new(
+                self.access.clone(),
+                message.clone(),
+                delivery.attempt,
+                route.index,
+                began,
+            )
+        };
+        let (call, outcome) = guarded(again(), &*route.action).await;
+        let call = call.unwrap_or_else(again);
+        report::outcome(&*route.action, &call, &outcome);
         let at = Circumstances {
-            identity: &identity,
+            action: &*route.action,
             kind: route.kind,
             policy: &self.retry,
             chance: rand::random,

@@ -17,6 +17,7 @@ mod grants;
 mod limits;
 mod loader;
 mod pool;
+mod turns;
 
 pub use grants::Grants;
 pub use limits::{Isolation, Limits, TooLarge};

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Identity, Kind, Outcome};
+use super::{Action, Kind, Outcome};
 use crate::backend::{Effects, Outgoing, Verdict};
 use crate::call::Call;
 use crate::message::{Headers, Message, Payload, Status};
@@ -24,8 +24,8 @@ pub struct Conclusion {
 /// What is known beside the call itself.
 #[derive(Debug)]
 pub struct Circumstances<'a> {
-    /// Who handled it.
-    pub identity: &'a Identity,
+    /// Who handled it. Asked when something is to be remembered.
+    pub action: &'a dyn Action,
     /// The kind of the route.
     pub kind: Kind,
     /// When failures are tried again.
@@ -45,12 +45,13 @@ pub fn conclude(call: Call, outcome: Outcome, at: &Circumstances<'_>) -> Conclus
     let attempts = call.attempt;
     let wants_reply = message.should_reply() && at.kind != Kind::Event;
     let dead = |reason: Reason, error: String| {
+        let identity = at.action.identity();
         Verdict::DeadLetter(Box::new(DeadLetter {
             packet: Packet::Message(message.clone()),
             reason,
             error,
-            plugin: at.identity.plugin.as_ref().map(ToString::to_string),
-            digest: at.identity.digest.as_ref().map(ToString::to_string),
+            plugin: identity.plugin.as_ref().map(ToString::to_string),
+            digest: identity.digest.as_ref().map(ToString::to_string),
             queue: at.queue.to_owned(),
             attempts,
             at_ms: (at.clock)(),

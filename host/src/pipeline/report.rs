@@ -4,7 +4,7 @@
 
 use super::{Call, Delivery, Message, Queue, Reason, SourceEvent};
 use crate::backend::{BackendError, SettleError, Verdict};
-use crate::dispatch::{Identity, Outcome};
+use crate::dispatch::{Action, Outcome};
 
 pub(super) fn no_handler(message: &Message) -> (Reason, String) {
     (
@@ -29,7 +29,11 @@ pub(super) fn condition(queue: &Queue, event: &SourceEvent) {
     }
 }
 
-pub(super) fn outcome(identity: &Identity, call: &Call, outcome: &Outcome) {
+pub(super) fn outcome(action: &dyn Action, call: &Call, outcome: &Outcome) {
+    if matches!(outcome, Outcome::Done(_)) {
+        return;
+    }
+    let identity = action.identity();
     let plugin = identity.plugin.as_deref().unwrap_or("native");
     let (message, topic, attempt) = (&call.message.identifier, &call.message.topic, call.attempt);
     match outcome {

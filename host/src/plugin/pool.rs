@@ -1,13 +1,12 @@
 //! Warm instances of one plugin, shared by its calls.
 //!
-//! Waiting for a turn is event-driven and fair. An instance handles one message at a time, is retired after a number of
-//! calls that nobody can rely on, and never comes back after a failure.
+//! Waiting for a turn is event-driven and fair (`plugin/turns.rs`). An instance handles one message at a time, is retired
+//! after a number of calls that nobody can rely on, and never comes back after a failure.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
-
+use super::turns::{Turn, Turns};
 use super::{Isolation, Limits};
 use crate::guest::{Guest, GuestError, Instance};
 
@@ -20,10 +19,10 @@ pub(super) struct Pool {
     guest: Guest,
     config: Arc<BTreeMap<String, String>>,
     limits: Limits,
-    turns: Semaphore,
-    idle: Mutex<Vec<Warm>>,
+    turns: Turns<Warm>,
 }
 
+/// An instance between two calls.
 #[derive(Debug)]
 struct Warm {
     instance: Instance,
@@ -33,24 +32,19 @@ struct Warm {
 /// A turn; the instance is given back through it.
 #[derive(Debug)]
 pub(super) struct Slot<'a> {
-    idle: &'a Mutex<Vec<Warm>>,
+    turn: Turn<'a, Warm>,
     uses_left: u32,
-    _turn: Option<SemaphorePermit<'a>>,
 }
 
 impl Slot<'_> {
     /// Keeps an instance that may be used again.
-    pub(super) fn give_back(self, instance: Option<Instance>) {
+    pub(super) fn give_back(mut self, instance: Option<Instance>) {
         let uses_left = self.uses_left.saturating_sub(1);
         if let Some(instance) = instance.filter(|_| uses_left > 0) {
-            let warm = Warm {
+            self.turn.leave(Warm {
                 instance,
                 uses_left,
-            };
-            self.idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(warm);
+            });
         }
     }
 }
@@ -62,45 +56,34 @@ impl Pool {
         config: BTreeMap<String, String>,
         limits: Limits,
     ) -> Self {
-        let turns = Semaphore::new(limits.concurrency.max(1));
+        let turns = Turns::new(limits.concurrency);
         Self {
             name,
             guest,
             config: Arc::new(config),
             limits,
             turns,
-            idle: Mutex::default(),
         }
     }
 
     /// Waits for a turn and takes a warm instance or makes one.
     pub(super) async fn acquire(&self) -> Result<(Instance, Slot<'_>), GuestError> {
-        // The semaphore is never closed.
-        let turn = match self.turns.try_acquire() {
-            Ok(turn) => Some(turn),
-            Err(_) => self.turns.acquire().await.ok(),
-        };
-        let slot = |uses_left| Slot {
-            idle: &self.idle,
+        let mut turn = self.turns.next().await;
+        if let Some(Warm {
+            instance,
             uses_left,
-            _turn: turn,
-        };
-        let warm = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        if let Some(warm) = warm {
-            return Ok((warm.instance, slot(warm.uses_left)));
+        }) = turn.take()
+        {
+            return Ok((instance, Slot { turn, uses_left }));
         }
         let instance = self
             .guest
             .instantiate(&self.name, &self.config, &self.limits)
             .await?;
-        let uses = match self.limits.isolation {
+        let uses_left = match self.limits.isolation {
             Isolation::Reuse => rand::random_range(USES),
             Isolation::Message => 1,
         };
-        Ok((instance, slot(uses)))
+        Ok((instance, Slot { turn, uses_left }))
     }
 }
