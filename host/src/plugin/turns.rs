@@ -127,7 +127,7 @@ impl<T> Shared<T> {
     }
 
     /// The shelves, that of this thread first.
-    fn from_here(&self) -> impl Iterator<Item = &Shelf<T>> {
+    fn nearest(&self) -> impl Iterator<Item = &Shelf<T>> {
         let own = shelf_of_thread() % self.shelves.len().max(1);
         let (before, after) = self.shelves.split_at_checked(own).unwrap_or_default();
         after.iter().chain(before)
@@ -135,7 +135,7 @@ impl<T> Shared<T> {
 
     /// A free turn; one with something left first, since what is left is warm.
     fn find(&self) -> Option<Option<T>> {
-        self.from_here().find_map(|shelf| {
+        self.nearest().find_map(|shelf| {
             let mut free = shelf.0.lock().unwrap_or_else(PoisonError::into_inner);
             match free.left.pop() {
                 Some(left) => Some(Some(left)),
@@ -150,7 +150,7 @@ impl<T> Shared<T> {
 }
 
 fn give_back<T>(shared: &Arc<Shared<T>>, turn: Option<T>) {
-    if let Some(shelf) = shared.from_here().next() {
+    if let Some(shelf) = shared.nearest().next() {
         let mut free = shelf.0.lock().unwrap_or_else(PoisonError::into_inner);
         match turn {
             Some(left) => free.left.push(left),
