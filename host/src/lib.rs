@@ -32,6 +32,7 @@ mod relief;
 pub mod retry;
 pub mod store;
 pub mod telemetry;
+pub mod throttle;
 pub mod topic;
 pub mod value;
 pub mod wire;

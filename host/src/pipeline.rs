@@ -18,11 +18,13 @@ use crate::store::Reason;
 use crate::wire::{self, Form};
 
 mod crew;
+mod gate;
 mod inflight;
 mod report;
 mod split;
 
 use crew::{Crew, End};
+use gate::Gate;
 use inflight::{InFlight, Permit};
 
 /// One subscription with everything that its messages pass through.
@@ -46,10 +48,11 @@ impl Pipeline {
     /// Runs until `stop`, then finishes what has begun. Dropping the future gives back what has not ended.
     pub async fn run(self: Arc<Self>, mut source: Box<dyn Source>, stop: CancellationToken) {
         let inflight = InFlight::new(self.backend.clone());
-        let crew = Crew::new(self.clone());
+        let gate = Arc::new(Gate::new(&self.access.limits));
+        let crew = Crew::new(self.clone(), gate.clone());
         loop {
             let step = async {
-                let permits = inflight.permits().await; // permit
+                let permits = inflight.permits(gate.room().await).await; // permit
                 (source.next(permits.len()).await, permits) // receive
             };
             match stop.run_until_cancelled(step).await {

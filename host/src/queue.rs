@@ -212,6 +212,13 @@ impl<T: Clone> Fifo<T> {
         Ok(())
     }
 
+    /// A delivery is ready again when `due`, without an attempt counted. Its key stays held.
+    pub(crate) fn put_off(&mut self, token: Token, due: i64) -> Result<(), Stale> {
+        let item = self.claim(token)?;
+        self.push_delayed(item, due);
+        Ok(())
+    }
+
     /// Moves the end of a lease.
     pub(crate) fn extend(&mut self, token: Token, end: i64) -> Result<(), Stale> {
         match self.leased.get_mut(&token.id) {

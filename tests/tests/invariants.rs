@@ -122,6 +122,7 @@ fn pure_modules_wait_for_nothing_and_read_no_clock() {
         "topic",
         "wire",
         "retry",
+        "throttle",
         "queue",
         "dispatch/conclude",
     ];

@@ -5,6 +5,8 @@
 
 #[path = "path/fixture.rs"]
 mod fixture;
+#[path = "path/gate.rs"]
+mod gate;
 #[path = "path/instances.rs"]
 mod instances;
 

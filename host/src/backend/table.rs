@@ -20,6 +20,9 @@ use crate::wire::Packet;
 /// The largest content in bytes.
 pub(super) const MAX_CONTENT: usize = 16 << 20;
 
+/// How long a delivery waits whose effects were refused, by a full queue for example.
+const REFUSED_MS: i64 = 200;
+
 /// Topics that begin like this are where clients wait for replies: what nobody waits for any more is of no use later.
 const REPLIES: &str = "_reply.";
 
@@ -241,6 +244,17 @@ impl<E> Table<E> {
 }
 
 impl<E> Entry<E> {
+    /// A delivery whose settlement failed is ready again; `false` if it is somebody else's by now. What was refused is
+    /// refused again most likely, so that it waits a little.
+    pub(super) fn take_back(&mut self, token: Token, error: &SettleError, now: i64) -> bool {
+        let SettleError::Refused(_) = error else {
+            return self.fifo.release(token).is_ok();
+        };
+        self.hurry();
+        let due = now.saturating_add(REFUSED_MS);
+        self.fifo.put_off(token, due).is_ok()
+    }
+
     /// The length of a lease in milliseconds.
     pub(super) fn lease_ms(&self) -> i64 {
         millis(self.spec.lease).max(1)

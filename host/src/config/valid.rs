@@ -234,6 +234,8 @@ impl Checker<'_> {
         let concurrency = self.at_least_one("concurrency", written.concurrency, concurrency);
         Limits {
             isolation: default.isolation,
+            rate: default.rate,
+            breaker: default.breaker,
             time: written.time.map_or(default.time, |time| time.0),
             load_time: written.load_time.map_or(default.load_time, |time| time.0),
             memory: bytes(written.memory, default.memory),

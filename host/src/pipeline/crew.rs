@@ -13,6 +13,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinSet;
 
+use super::gate::Gate;
 use super::inflight::{Permit, Permits};
 use super::{Delivery, Pipeline, report};
 use crate::backend::Settlement;
@@ -36,8 +37,15 @@ pub(super) struct End {
 /// The tasks of one pipeline. Dropping it ends them; what was in flight comes again.
 #[derive(Debug)]
 pub(super) struct Crew {
-    pipeline: Arc<Pipeline>,
+    place: Place,
     tasks: Arc<Tasks>,
+}
+
+/// What every task of a crew knows.
+#[derive(Debug, Clone)]
+struct Place {
+    pipeline: Arc<Pipeline>,
+    gate: Arc<Gate>,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +53,11 @@ struct Tasks(Mutex<JoinSet<()>>);
 
 /// Messages that one task takes one after the other.
 #[derive(Debug)]
-struct Part(Mutex<VecDeque<Waiting>>);
+struct Part {
+    messages: Mutex<VecDeque<Waiting>>,
+    /// How often the gate had been closed when they were taken.
+    pauses: usize,
+}
 
 impl Tasks {
     fn lock(&self) -> MutexGuard<'_, JoinSet<()>> {
@@ -55,7 +67,7 @@ impl Tasks {
 
 impl Part {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next(&self) -> Option<Waiting> {
@@ -68,15 +80,19 @@ impl Part {
 }
 
 impl Crew {
-    pub(super) fn new(pipeline: Arc<Pipeline>) -> Self {
-        let tasks = Arc::default();
-        Self { pipeline, tasks }
+    pub(super) fn new(pipeline: Arc<Pipeline>, gate: Arc<Gate>) -> Self {
+        Self {
+            place: Place { pipeline, gate },
+            tasks: Arc::default(),
+        }
     }
 
     /// Starts the journeys of a batch.
     pub(super) fn take(&self, batch: Vec<Delivery>, permits: Permits) {
+        let pauses = self.place.gate.pauses();
+        self.place.gate.took(batch.len());
         for part in permits.spread(batch) {
-            begin(&self.pipeline, &self.tasks, part);
+            begin(&self.place, &self.tasks, part, pauses);
         }
         while self.tasks.lock().try_join_next().is_some() {}
     }
@@ -88,30 +104,35 @@ impl Crew {
     }
 }
 
-fn begin(pipeline: &Arc<Pipeline>, tasks: &Arc<Tasks>, part: VecDeque<Waiting>) {
-    let part = Arc::new(Part(Mutex::new(part)));
+fn begin(place: &Place, tasks: &Arc<Tasks>, messages: VecDeque<Waiting>, pauses: usize) {
+    let messages = Mutex::new(messages);
+    let part = Arc::new(Part { messages, pauses });
     // Weak, since the tasks must not keep each other.
     let (behind, others) = (part.clone(), Arc::downgrade(tasks));
-    let crew = pipeline.clone();
-    let make_way = move || move_on(&crew, &others, &behind);
-    let work = work(pipeline.clone(), part);
+    let here = place.clone();
+    let make_way = move || move_on(&here, &others, &behind);
+    let work = work(place.clone(), part);
     tasks.lock().spawn(relief::scope(Arc::new(make_way), work));
 }
 
 /// What waits behind a call that runs long gets a task of its own.
-fn move_on(pipeline: &Arc<Pipeline>, tasks: &Weak<Tasks>, part: &Part) {
+fn move_on(place: &Place, tasks: &Weak<Tasks>, part: &Part) {
     let rest = part.take();
     if let Some(tasks) = tasks.upgrade().filter(|_| !rest.is_empty()) {
-        begin(pipeline, &tasks, rest);
+        begin(place, &tasks, rest, part.pauses);
     }
 }
 
 /// Takes the messages of a part along, one after the other as long as none waits.
-async fn work(pipeline: Arc<Pipeline>, part: Arc<Part>) {
+async fn work(place: Place, part: Arc<Part>) {
+    let Place { pipeline, gate } = &place;
     let mut journeys = FuturesUnordered::new();
     let mut settling = FuturesUnordered::new();
     let mut ends: Vec<End> = Vec::new();
     loop {
+        if gate.pauses() != part.pauses {
+            drop(part.take());
+        }
         let next = part.next();
         let more = next.is_some();
         if let Some((delivery, permit)) = next {
@@ -127,7 +148,7 @@ async fn work(pipeline: Arc<Pipeline>, part: Arc<Part>) {
             ends.push(end);
         }
         if is_due(&ends, more) {
-            settling.push(settle(&pipeline, std::mem::take(&mut ends)));
+            settling.push(settle(&place, std::mem::take(&mut ends)));
         }
         if more {
             continue;
@@ -153,7 +174,12 @@ fn is_due(ends: &[End], more: bool) -> bool {
 }
 
 /// Settles together what has ended; the order is that of the calls of this function.
-fn settle(pipeline: &Pipeline, ends: Vec<End>) -> impl Future<Output = ()> + use<> {
+fn settle(place: &Place, ends: Vec<End>) -> impl Future<Output = ()> + use<> {
+    let Place { pipeline, gate } = place;
+    let verdicts = ends.iter().map(|end| &end.settlement.verdict);
+    if let Some(change) = gate.ended(verdicts) {
+        report::changed(&pipeline.queue, change, &pipeline.access.limits);
+    }
     let mut settlements = Vec::with_capacity(ends.len());
     let mut permits = Vec::with_capacity(ends.len());
     for end in ends {

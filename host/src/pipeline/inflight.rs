@@ -110,8 +110,8 @@ impl InFlight {
         }
     }
 
-    /// Waits for room for one delivery and takes what else is free.
-    pub(super) async fn permits(&self) -> Permits {
+    /// Waits for room for one delivery and takes what else is free, `most` at the most.
+    pub(super) async fn permits(&self, most: usize) -> Permits {
         // The semaphore is never closed.
         let permit = loop {
             if let Ok(permit) = self.free.clone().acquire_owned().await {
@@ -123,7 +123,8 @@ impl InFlight {
             tokens: self.tokens.clone(),
             parts: self.parts,
         };
-        let more = self.free.available_permits().min(BATCH - 1);
+        let most = most.clamp(1, BATCH) - 1;
+        let more = self.free.available_permits().min(most);
         let more = u32::try_from(more).unwrap_or(0);
         if let Ok(more) = self.free.clone().try_acquire_many_owned(more) {
             permits.permit.merge(more);

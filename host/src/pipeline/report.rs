@@ -5,6 +5,8 @@
 use super::{Call, Delivery, Message, Queue, Reason, SourceEvent};
 use crate::backend::{BackendError, SettleError, Verdict};
 use crate::dispatch::{Action, Outcome};
+use crate::plugin::Limits;
+use crate::throttle::Change;
 
 pub(super) fn no_handler(message: &Message) -> (Reason, String) {
     (
@@ -69,6 +71,16 @@ pub(super) fn verdict(queue: &Queue, delivery: &Delivery, verdict: &Verdict) {
                 letter.error
             );
         }
+    }
+}
+
+pub(super) fn changed(queue: &Queue, change: Change, limits: &Limits) {
+    match change {
+        Change::Paused => {
+            let pause = limits.breaker.map(|breaker| breaker.pause);
+            tracing::error!(queue = %queue.name, ?pause, "it keeps failing and is paused; its messages wait, one is tried after the pause");
+        }
+        Change::Resumed => tracing::info!(queue = %queue.name, "it works again"),
     }
 }
 

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::message::Payload;
+use crate::throttle::BreakerPolicy;
 
 /// Whether messages share an instance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub enum Isolation {
 }
 
 /// Limits of one plugin. Sizes are in bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// Wall time of one call.
     pub time: Duration,
@@ -30,6 +31,10 @@ pub struct Limits {
     pub concurrency: usize,
     /// Whether messages share an instance.
     pub isolation: Isolation,
+    /// Messages for each second; `None` for as many as it can.
+    pub rate: Option<u32>,
+    /// When it is paused because it keeps failing; `None` for never.
+    pub breaker: Option<BreakerPolicy>,
     /// Content of one message, in and out.
     pub content: usize,
     /// Number of headers of one message.
@@ -62,6 +67,8 @@ impl Default for Limits {
             memory: 64 * MIB,
             concurrency: 5,
             isolation: Isolation::default(),
+            rate: None,
+            breaker: Some(BreakerPolicy::default()),
             content: MIB,
             headers: 64,
             header_bytes: 16 * KIB,

@@ -12,7 +12,7 @@ use crate::periodic::Schedule;
 use crate::topic::Pattern;
 
 /// What a plugin is made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PluginSpec {
     /// Its name: letters, digits, `-` and `_`.
     pub name: String,

@@ -150,9 +150,9 @@ impl Inner {
         entry.fifo.expire(lease_now);
         entry.fifo.get(token).map_err(|_| SettleError::Stale)?;
         let applied = self.apply(slot, settlement, publishes, now, place);
-        if applied.is_err()
+        if let Err(error) = &applied
             && let Some(entry) = self.table.entry(slot)
-            && entry.fifo.release(token).is_ok()
+            && entry.take_back(token, error, lease_now)
         {
             self.table.touch(slot);
         }

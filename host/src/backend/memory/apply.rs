@@ -64,9 +64,9 @@ impl Inner {
         entry.fifo.expire(now);
         entry.fifo.get(token).map_err(|_| SettleError::Stale)?;
         let applied = self.apply(slot, settlement, now);
-        if applied.is_err()
+        if let Err(error) = &applied
             && let Some(entry) = self.table.entry(slot)
-            && entry.fifo.release(token).is_ok()
+            && entry.take_back(token, error, now)
         {
             self.table.touch(slot);
         }
