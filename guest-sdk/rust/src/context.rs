@@ -1,7 +1,33 @@
 //! What a handler can reach beside its content: the message's metadata and the host.
 //!
 //! [`Context`] is passed to handlers that ask for it; the functions of this module give the most used parts of it
-//! anywhere inside a call. It is not a place to keep things between messages: that is [`State`].
+//! anywhere inside a call: the seed's context variables. It is not a place to keep things between messages: that is
+//! [`State`].
+//!
+//! ```
+//! use sandbar_guest::testing::Host;
+//! use sandbar_guest::{command, context};
+//!
+//! /// Somewhere deep below a handler.
+//! fn who() -> Option<String> {
+//!     let user = context::headers().get("name").map(str::to_owned);
+//!     context::reply_topic().and(user)
+//! }
+//!
+//! #[command("greet")]
+//! fn greet() -> String {
+//!     format!("hello {}", who().unwrap_or_default())
+//! }
+//!
+//! sandbar_guest::plugin!(greet);
+//!
+//! # fn main() {
+//! let mut host = Host::new(PLUGIN);
+//! let outcome = host.message("greet", ()).header("name", "Ann").reply_topic("replies").send();
+//! assert_eq!(outcome.text(), "hello Ann");
+//! assert_eq!(who(), None, "there is no message outside a call");
+//! # }
+//! ```
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -57,7 +83,7 @@ impl Context {
     /// The user on whose behalf the message was sent: the header `user`.
     #[must_use]
     pub fn user(&self) -> Option<Uuid> {
-        self.header("user")?.parse().ok()
+        self.meta.user()
     }
 
     /// 1 at the first delivery of the message to this handler.
@@ -159,7 +185,7 @@ pub fn headers() -> Headers {
 /// The user on whose behalf the message at hand was sent.
 #[must_use]
 pub fn user() -> Option<Uuid> {
-    current(|meta| meta.headers.get("user")?.parse().ok())
+    current(Meta::user)
 }
 
 /// Where a reply to the message at hand is wanted, if at all.

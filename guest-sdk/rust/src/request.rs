@@ -1,7 +1,13 @@
 //! The message that a handler was called with, and what is known about it. Not the way to answer it: see `response`.
 
+use std::convert::Infallible;
 use std::rc::Rc;
 
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::content::decode;
+use crate::error::{Error, Result};
 use crate::headers::Headers;
 use crate::publish::Strategy;
 use crate::response::Status;
@@ -19,7 +25,35 @@ pub(crate) struct Meta {
     pub(crate) budget_ms: u32,
 }
 
-/// A whole message, for handlers that want more than its decoded content.
+impl Meta {
+    pub(crate) fn user(&self) -> Option<Uuid> {
+        self.headers.get("user")?.parse().ok()
+    }
+}
+
+/// A whole message, for handlers that want more than its decoded content: the seed's `BrokerRequest`.
+///
+/// ```
+/// use sandbar_guest::testing::Host;
+/// use sandbar_guest::{Request, Result, Uuid, command};
+///
+/// #[command("user.rename")]
+/// fn rename(request: Request) -> Result<String> {
+///     assert!(request.has_content() && request.user().is_some());
+///     assert_eq!((request.attempt(), request.header("trace")), (1, Some("abc")));
+///     // Parameters are those of a path; only a request over HTTP has a path.
+///     assert!(!request.has_params() && request.params().is_err_and(|error| error.is_failed()));
+///     request.json()
+/// }
+///
+/// sandbar_guest::plugin!(rename);
+///
+/// # fn main() {
+/// let mut host = Host::new(PLUGIN);
+/// let message = host.message("user.rename", "\"Ann\"").header("trace", "abc");
+/// assert_eq!(message.user(Uuid::from_u128(1)).send().text(), "Ann");
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Request {
     pub(crate) meta: Rc<Meta>,
@@ -31,6 +65,34 @@ impl Request {
     #[must_use]
     pub fn content(&self) -> &[u8] {
         &self.content
+    }
+
+    /// Whether there are any bytes.
+    #[must_use]
+    pub fn has_content(&self) -> bool {
+        !self.content.is_empty()
+    }
+
+    /// The bytes of the message, read as JSON.
+    ///
+    /// # Errors
+    /// [`Error::rejected`] with the path of the field that is wrong.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        decode(&self.content).map_err(Error::rejected)
+    }
+
+    /// Whether there are parameters: never, they belong to the path of a request over HTTP.
+    #[must_use]
+    pub fn has_params(&self) -> bool {
+        false
+    }
+
+    /// The parameters of a path.
+    ///
+    /// # Errors
+    /// Always [`Error::failed`], so that a handler that needs them ends with 500, as in the seed.
+    pub fn params(&self) -> Result<Infallible> {
+        Err(Error::failed("a message has no params"))
     }
 
     /// The bytes of the message, without copying them.
@@ -61,6 +123,18 @@ impl Request {
     #[must_use]
     pub fn reply_topic(&self) -> Option<&str> {
         self.meta.reply_topic.as_deref()
+    }
+
+    /// The user on whose behalf the message was sent: the header `user`.
+    #[must_use]
+    pub fn user(&self) -> Option<Uuid> {
+        self.meta.user()
+    }
+
+    /// 1 at the first delivery of the message to this handler.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.meta.attempt
     }
 
     /// Who else gets this message.
