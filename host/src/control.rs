@@ -5,15 +5,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Backend, BackendError, Queue, QueueName, QueueSpec};
+use crate::backend::{Backend, BackendError};
 use crate::call::Access;
 use crate::client::Client;
-use crate::dispatch::{Conflict, Dispatcher, Kind};
+use crate::dispatch::{Conflict, Dispatcher};
 use crate::guest::{Engine, GuestError};
-use crate::handler::Port;
+use crate::handler::{Port, declare};
 use crate::periodic::{self, Clock, Periodic, WallClock};
 use crate::pipeline::Pipeline;
-use crate::plugin::{Grants, Limits, LoadError, Loader, Plugin, PluginSpec};
+use crate::plugin::{Limits, LoadError, Loader, Plugin, PluginSpec};
 use crate::retry::RetryPolicy;
 use crate::store::Store;
 use crate::wire::Form;
@@ -27,6 +27,10 @@ pub struct HostOptions {
     pub plugins: Vec<ServedPlugin>,
     /// Native actions, served beside the plugins under the name `native`.
     pub native: Option<Dispatcher>,
+    /// How much the native actions may use, all together and each.
+    pub native_limits: Limits,
+    /// When failures of native actions are tried again.
+    pub native_retry: RetryPolicy,
 }
 
 /// A plugin with how its messages arrive.
@@ -127,13 +131,12 @@ impl Host {
         }
         if let Some(native) = options.native {
             let access = Access {
-                plugin: "native".into(),
-                grants: Grants::all(),
-                limits: Limits::default(),
-                store: store.clone(),
+                limits: options.native_limits,
                 client: Some(client.clone()),
+                ..Access::native(store.clone())
             };
-            pipelines.push((native, access, RetryPolicy::default(), Form::Native));
+            let native = periodic::coalesced(&native, &clock)?;
+            pipelines.push((native, access, options.native_retry, Form::Native));
         }
         for (position, (dispatcher, ..)) in pipelines.iter().enumerate() {
             for (other, ..) in pipelines.iter().skip(position + 1) {
@@ -141,10 +144,11 @@ impl Host {
             }
         }
         let mut ports = Vec::with_capacity(pipelines.len());
-        let mut queues = Vec::with_capacity(pipelines.len());
+        let mut timed = Vec::with_capacity(pipelines.len());
         for (dispatcher, access, retry, form) in pipelines {
             let queue = declare(&*backend, group, &access.plugin, &dispatcher).await?;
-            queues.push(queue.name.clone());
+            let routes = dispatcher.routes().to_vec();
+            timed.push((access.plugin.clone(), routes, queue.name.clone()));
             let backend = backend.clone();
             let access = Arc::new(access);
             let pipeline = Pipeline {
@@ -158,9 +162,8 @@ impl Host {
             ports.push(Port::start(Arc::new(pipeline)).await?);
         }
         // Last, when everything that they call is there.
-        let periodic = plugins.iter().zip(&queues);
-        let periodic = periodic.filter_map(|(plugin, queue)| {
-            Periodic::start(plugin, queue, backend.clone(), clock.clone())
+        let periodic = timed.iter().filter_map(|(plugin, routes, queue)| {
+            Periodic::start(plugin, routes, queue, backend.clone(), clock.clone())
         });
         Ok(Self {
             periodic: periodic.collect(),
@@ -204,27 +207,4 @@ async fn load(served: &[ServedPlugin]) -> Result<Vec<Arc<Plugin>>, StartError> {
         plugins.push(plugin);
     }
     Ok(plugins)
-}
-
-/// Each plugin has a queue of its own, so that a slow one holds up nobody else and its backlog survives its absence.
-async fn declare(
-    backend: &dyn Backend,
-    group: &str,
-    plugin: &str,
-    dispatcher: &Dispatcher,
-) -> Result<Queue, BackendError> {
-    let name: QueueName = format!("{group}.{plugin}").parse()?;
-    // What is periodic is sent to the queue itself.
-    let routes = dispatcher
-        .routes()
-        .iter()
-        .filter(|route| route.kind != Kind::Periodic);
-    let mut topics: Vec<_> = routes.map(|route| route.topic.clone()).collect();
-    topics.sort();
-    topics.dedup();
-    let spec = QueueSpec {
-        group: group.to_owned(),
-        ..QueueSpec::new(name, topics)
-    };
-    Ok(backend.declare_queue(spec).await?.queue)
 }

@@ -19,6 +19,7 @@ pub mod call;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod context;
 pub mod control;
 pub mod dispatch;
 pub mod guest;

@@ -1,4 +1,4 @@
-//! Makes messages of the times that plugins have in their schedules, so that what is periodic is handled like anything
+//! Makes messages of the times that handlers have in their schedules, so that what is periodic is handled like anything
 //! else: with attempts, limits and dead letters.
 //!
 //! Each goes to the plugin's own queue and to one route. At most one of a route is handled at a time, because they share
@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use crate::backend::{Backend, Destination, Outgoing, QueueName};
 use crate::clock;
+use crate::dispatch::Route;
 use crate::message::{HeaderError, Message, Payload};
-use crate::plugin::Plugin;
 use crate::topic::TopicName;
 
 mod coalesced;
@@ -69,7 +69,7 @@ impl Clock for WallClock {
     }
 }
 
-/// The periodic routes of one plugin, followed in a task of their own. Dropping it ends that.
+/// The periodic routes of one handler, followed in a task of their own. Dropping it ends that.
 #[derive(Debug)]
 pub struct Periodic {
     _task: AbortOnDropHandle<()>,
@@ -86,20 +86,21 @@ struct Timed {
 }
 
 impl Periodic {
-    /// Follows the schedules of a plugin that is served from this queue; `None` if it has none.
+    /// Follows the schedules of the routes of a plugin, or of native actions, that are served from this queue; `None` if
+    /// there are none.
     #[must_use]
     pub fn start(
-        plugin: &Plugin,
+        plugin: &Arc<str>,
+        routes: &[Route],
         queue: &QueueName,
         backend: Arc<dyn Backend>,
         clock: Arc<dyn Clock>,
     ) -> Option<Self> {
-        let timed: Vec<Timed> = plugin
-            .routes
+        let timed: Vec<Timed> = routes
             .iter()
             .filter_map(|route| {
                 Some(Timed {
-                    plugin: plugin.name.clone(),
+                    plugin: plugin.clone(),
                     topic: route.topic.exact()?,
                     queue: queue.clone(),
                     index: route.index,

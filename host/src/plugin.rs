@@ -4,6 +4,7 @@
 //! is behind [`crate::guest`].
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -30,6 +31,8 @@ use pool::Pool;
 pub struct Plugin {
     /// The name under which it is configured and keeps its state.
     pub name: Arc<str>,
+    /// The file that it was loaded from.
+    pub file: PathBuf,
     /// The digest of its component.
     pub digest: Arc<str>,
     /// What it handles.
@@ -69,7 +72,9 @@ impl Plugin {
             dispatcher.add(Route {
                 topic: route.topic.clone(),
                 kind: route.kind,
+                schedule: route.schedule.clone(),
                 description: route.description.clone(),
+                place: format!("{}, route {}", self.file.display(), route.index + 1),
                 index: route.index,
                 action: Arc::new(PluginAction(self.clone())),
             })?;

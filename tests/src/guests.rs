@@ -8,9 +8,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The folders in `plugins/`.
-pub const PLUGINS: [&str; 7] = [
+pub const PLUGINS: [&str; 8] = [
     "conform",
     "echo",
+    "enroute",
     "misbehave",
     "orders",
     "quakes",

@@ -6,3 +6,4 @@ pub mod contract;
 pub mod golden;
 pub mod guests;
 pub mod process;
+pub mod traffic;

@@ -45,7 +45,7 @@ async fn host(backend: &sandbar::backend::Opened, stock: &Value) -> Host {
         Some(_) => options.plugins.push(served("stock", Grants::default())),
         None => {
             let mut broken = Dispatcher::default();
-            let fail = |_| async { Err(ResponseError::Failed("a secret".to_owned())) };
+            let fail = |_| async { Err::<(), _>(ResponseError::failed("a secret")) };
             broken
                 .action(Kind::Command, "stock.reserve".parse().unwrap(), fail)
                 .unwrap();

@@ -5,39 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use sandbar::backend::{Backend, Effects, Outgoing, QueueSpec, Verdict, open};
 use sandbar::client::RequestError;
 use sandbar::control::{Host, HostOptions, ServedPlugin};
 use sandbar::message::{Message, Payload};
-use sandbar::periodic::Clock;
 use sandbar::plugin::PluginSpec;
 use sandbar::retry::RetryPolicy;
 use sandbar::store::{DeadLetter, Store};
 use sandbar::wire::{self, Form, Packet};
 use sandbar_tests::guests::guest;
-use tokio::sync::watch;
-
-/// A time that passes when the test says so.
-#[derive(Debug)]
-struct SetClock {
-    now_ms: watch::Sender<i64>,
-    /// What is being waited for.
-    awaited_ms: watch::Sender<i64>,
-}
-
-#[async_trait]
-impl Clock for SetClock {
-    fn now_ms(&self) -> i64 {
-        *self.now_ms.borrow()
-    }
-
-    async fn until(&self, at_ms: i64) {
-        self.awaited_ms.send_replace(at_ms);
-        let mut time = self.now_ms.subscribe();
-        time.wait_for(|now| *now >= at_ms).await.unwrap();
-    }
-}
+use sandbar_tests::traffic::{SetClock, text};
 
 /// New Year of these years, 0:00 UTC, in milliseconds: the plugin `misbehave` has something to do then.
 const NEW_YEAR_2030: i64 = 1_893_456_000_000;
@@ -66,14 +43,10 @@ async fn fixture() -> Fixture {
         initial: Duration::from_millis(1),
         ..RetryPolicy::default()
     };
-    let clock = Arc::new(SetClock {
-        now_ms: watch::Sender::new(NEW_YEAR_2030 - SECOND),
-        awaited_ms: watch::Sender::default(),
-    });
+    let clock = SetClock::at(NEW_YEAR_2030 - SECOND);
     let options = HostOptions {
-        group: None,
         plugins: vec![plugin],
-        native: None,
+        ..HostOptions::default()
     };
     let (backend, store) = (opened.backend, opened.store);
     let host = Host::start_with_clock(backend.clone(), store.clone(), options, clock.clone());
@@ -89,17 +62,7 @@ async fn fixture() -> Fixture {
 
 impl Fixture {
     fn set(&self, now_ms: i64) {
-        self.clock.now_ms.send_replace(now_ms);
-    }
-
-    /// Returns when that time is what the host waits for.
-    async fn awaits(&self, at_ms: i64) {
-        let mut awaited = self.clock.awaited_ms.subscribe();
-        let waiting = awaited.wait_for(|awaited| *awaited == at_ms);
-        tokio::time::timeout(Duration::from_secs(20), waiting)
-            .await
-            .unwrap()
-            .unwrap();
+        self.clock.set(now_ms);
     }
 
     async fn ask(&self, topic: &str, content: &str) -> Result<Arc<Message>, RequestError> {
@@ -154,10 +117,6 @@ impl Fixture {
     }
 }
 
-fn text(message: &Message) -> String {
-    String::from_utf8_lossy(&message.payload.content).into_owned()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_runs_when_it_is_due_and_what_was_missed_is_not_made_up_for() {
     let fixture = fixture().await;
@@ -165,7 +124,7 @@ async fn it_runs_when_it_is_due_and_what_was_missed_is_not_made_up_for() {
     assert_eq!(text(&*fixture.tick().await), "2030-01-01T00:00:00Z");
     // The machine slept for a while: 2031 and 2032 are missed, and 2033 by more than a minute.
     fixture.set(NEW_YEAR_2033 + 90 * SECOND);
-    fixture.awaits(NEW_YEAR_2034).await;
+    fixture.clock.awaits(NEW_YEAR_2034).await;
     fixture.set(NEW_YEAR_2034 + 30 * SECOND);
     assert_eq!(text(&*fixture.tick().await), "2034-01-01T00:00:00Z");
     assert_eq!(fixture.ticks().await.as_deref(), Some("2"));

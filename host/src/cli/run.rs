@@ -48,7 +48,7 @@ impl Run {
         let options = HostOptions {
             group,
             plugins,
-            native: None,
+            ..HostOptions::default()
         };
         let starting = Host::start(broker.backend(), broker.store(), options);
         let host = tokio::select! {

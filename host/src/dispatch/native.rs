@@ -1,202 +1,129 @@
 //! Native Rust closures as actions, with the same semantics as plugins.
 //!
-//! They are part of the host: granted everything, not isolated, and the baseline of the benchmarks.
+//! They are part of the host: granted everything, not isolated, and the baseline of the benchmarks. What runs around
+//! them is in `dispatch/enroute.rs`.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::panic::Location;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use uuid::Uuid;
+use tokio::sync::Semaphore;
 
-use super::{Action, Conflict, Dispatcher, Identity, Kind, Outcome, Route};
-use crate::call::{Call, PublishOptions, Refusal};
-use crate::message::{Headers, Message, Payload};
-use crate::topic::{Pattern, TopicName};
+use super::{
+    Action, Answer, Conflict, Dispatcher, Identity, Kind, Outcome, Request, Response,
+    ResponseError, Route,
+};
+use crate::call::{Access, Call};
+use crate::context;
+use crate::periodic::Schedule;
+use crate::plugin::{Grants, Limits};
+use crate::store::{Reason, Store};
+use crate::topic::Pattern;
 
-/// A message as a native action sees it: the seed's `BrokerRequest`.
-#[derive(Debug, Clone)]
-pub struct Request {
-    message: Arc<Message>,
-    attempt: u32,
-    call: Arc<Mutex<Option<Call>>>,
-}
+/// A function that handles messages: what the seed's `get_callback` makes of one. Cheap to clone.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use sandbar::dispatch::{Callback, Request, Response, ResponseError};
+/// use sandbar::message::{Message, Payload};
+///
+/// let asynchronous = Callback::new(|request| async move { Ok(Response::new(request.content())) });
+/// let synchronous = Callback::sync(|request| match request.has_content() {
+///     true => Ok(Response::new(request.content())),
+///     false => Err(ResponseError::rejected("there is no content")),
+/// });
+/// for callback in [asynchronous, synchronous] {
+///     let message = Message::new("echo".parse()?, Payload::text("hello"));
+///     assert_eq!(callback.call(Request::new(message)).await, Ok(Response::new("hello")));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Callback(Arc<dyn Fn(Request) -> BoxFuture<'static, Answer> + Send + Sync>);
 
-/// What a native action returns: the seed's `BrokerResponse`. `None` is an empty success; headers of the payload are
-/// changes on top of the request's.
-pub type Response = Option<Payload>;
-
-/// How a native action fails: the seed's `BrokerResponseException`, and more.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ResponseError {
-    /// The message is wrong: 400, never retried.
-    #[error("{0}")]
-    Rejected(String),
-    /// The action cannot do it: 500, never retried.
-    #[error("{0}")]
-    Failed(String),
-    /// Try again, after this time or as the policy says.
-    #[error("{0}")]
-    Retry(String, Option<Duration>),
-}
-
-impl From<Refusal> for ResponseError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Unavailable(text) => Self::Retry(text, None),
-            other => Self::Failed(other.to_string()),
-        }
-    }
-}
-
-impl Request {
-    /// The message.
+impl Callback {
+    /// A function whose result is awaited.
     #[must_use]
-    pub fn raw(&self) -> &Message {
-        &self.message
+    pub fn new<F, Fut, R>(function: F) -> Self
+    where
+        F: Fn(Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, ResponseError>> + Send + 'static,
+        R: Into<Response>,
+    {
+        Self(Arc::new(move |request| {
+            let answer = function(request);
+            Box::pin(async move { answer.await.map(Into::into) })
+        }))
     }
 
-    /// Its headers.
+    /// A function whose result is there when it returns. It runs on the threads of the async runtime, so it must not
+    /// block.
     #[must_use]
-    pub fn headers(&self) -> &Headers {
-        &self.message.payload.headers
+    pub fn sync<F, R>(function: F) -> Self
+    where
+        F: Fn(Request) -> Result<R, ResponseError> + Send + Sync + 'static,
+        R: Into<Response>,
+    {
+        Self(Arc::new(move |request| {
+            Box::pin(std::future::ready(function(request).map(Into::into)))
+        }))
     }
 
-    /// The user header as a UUID; the pipeline refuses messages whose user header is none.
-    #[must_use]
-    pub fn user(&self) -> Option<Uuid> {
-        self.message.user().ok().flatten()
-    }
-
-    /// Whether there is content.
-    #[must_use]
-    pub fn has_content(&self) -> bool {
-        !self.message.payload.content.is_empty()
-    }
-
-    /// The content, shared.
-    #[must_use]
-    pub fn content(&self) -> Bytes {
-        self.message.payload.content.clone()
-    }
-
-    /// The content read as JSON.
+    /// Calls it.
     ///
     /// # Errors
-    /// [`ResponseError::Rejected`] with the place of the error.
-    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, ResponseError> {
-        self.message
-            .payload
-            .parse_json()
-            .map_err(|error| ResponseError::Rejected(format!("the content is malformed: {error}")))
-    }
-
-    /// 1 for the first time.
-    #[must_use]
-    pub fn attempt(&self) -> u32 {
-        self.attempt
-    }
-
-    /// Publishes when, and only when, the action succeeds.
-    ///
-    /// # Errors
-    /// See [`Call::publish`].
-    pub fn publish(
-        &self,
-        topic: TopicName,
-        payload: Payload,
-        options: PublishOptions,
-    ) -> Result<(), Refusal> {
-        self.with(|call| call.publish(topic, payload, options))
-    }
-
-    /// Asks another handler.
-    ///
-    /// # Errors
-    /// A [`Refusal`]; a time-out is [`Refusal::Unavailable`].
-    pub async fn request(
-        &self,
-        topic: TopicName,
-        payload: Payload,
-        timeout: Duration,
-    ) -> Result<Arc<Message>, Refusal> {
-        let (client, message) = self.with(|call| call.begin_request(topic, payload))?;
-        Ok(client.request(message, timeout).await?)
-    }
-
-    /// Reads a value of the state.
-    ///
-    /// # Errors
-    /// A [`Refusal`] when the store fails.
-    pub async fn state_get(&self, key: &str) -> Result<Option<Bytes>, Refusal> {
-        if let Some(known) = self.with(|call| call.state_known(key))? {
-            return Ok(known);
-        }
-        let access = self.with(|call| Ok(call.access().clone()))?;
-        let versioned = access.store.state_get(&access.plugin, key).await?;
-        let value = versioned.value.clone();
-        self.with(|call| {
-            call.state_read(key, versioned);
-            Ok(value)
-        })
-    }
-
-    /// Writes a value of the state, visible together with the acknowledgement; `None` deletes.
-    ///
-    /// # Errors
-    /// A [`Refusal`] when a limit is exceeded.
-    pub fn state_set(&self, key: &str, value: Option<Bytes>) -> Result<(), Refusal> {
-        self.with(|call| call.state_write(key, value))
-    }
-
-    fn with<T>(&self, f: impl FnOnce(&mut Call) -> Result<T, Refusal>) -> Result<T, Refusal> {
-        let mut call = self.call.lock().unwrap_or_else(PoisonError::into_inner);
-        match call.as_mut() {
-            Some(call) => f(call),
-            None => Err(Refusal::Unavailable(
-                "the action has returned; what outlives it cannot act for it".to_owned(),
-            )),
-        }
+    /// As the function does.
+    pub async fn call(&self, request: Request) -> Answer {
+        (self.0)(request).await
     }
 }
 
-type Callback =
-    dyn Fn(Request) -> BoxFuture<'static, Result<Response, ResponseError>> + Send + Sync;
-
-struct Native {
-    callback: Box<Callback>,
-}
-
-impl fmt::Debug for Native {
+impl fmt::Debug for Callback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Native")
+        f.write_str("Callback")
     }
+}
+
+/// A callback among the others of its dispatcher.
+#[derive(Debug)]
+struct Native {
+    callback: Callback,
+    /// Shared by all of them.
+    turns: Arc<OnceLock<Semaphore>>,
 }
 
 #[async_trait]
 impl Action for Native {
     async fn call(&self, call: Call) -> (Call, Outcome) {
-        let (message, attempt, access) =
-            (call.message.clone(), call.attempt, call.access().clone());
+        let (attempt, access) = (call.attempt, call.access().clone());
         let (route, began_ms) = (call.route, call.began_ms);
-        let shared = Arc::new(Mutex::new(Some(call)));
-        let request = Request {
-            message: message.clone(),
-            attempt,
-            call: shared.clone(),
+        let concurrency = access.limits.concurrency.max(1);
+        let turns = self.turns.get_or_init(|| Semaphore::new(concurrency));
+        let _turn = match turns.try_acquire() {
+            Ok(turn) => Some(turn),
+            // The semaphore is never closed.
+            Err(_) => turns.acquire().await.ok(),
         };
-        let result = tokio::time::timeout(access.limits.time, (self.callback)(request)).await;
-        let call = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let request = Request::of(call);
+        let message = request.message().clone();
+        // Called inside the scope: what a closure does before it returns its future is part of the action.
+        let answer = context::scope(message.clone(), async {
+            self.callback.call(request.clone()).await
+        });
+        let answer = tokio::time::timeout(access.limits.time, answer).await;
+        let call = request.take();
         let call = call.unwrap_or_else(|| Call::new(access, message, attempt, route, began_ms));
-        let outcome = match result {
-            Ok(Ok(response)) => Outcome::Done(response),
+        let outcome = match answer {
+            Ok(Ok(response)) => Outcome::Done(Some(response.into())),
             Ok(Err(ResponseError::Rejected(text))) => Outcome::Rejected(text),
             Ok(Err(ResponseError::Failed(text))) => Outcome::Failed(text),
             Ok(Err(ResponseError::Retry(reason, after))) => Outcome::Retry { reason, after },
             Err(elapsed) => Outcome::Crashed {
-                reason: crate::store::Reason::Timeout,
+                reason: Reason::Timeout,
                 error: elapsed.to_string(),
             },
         };
@@ -208,11 +135,25 @@ impl Action for Native {
     }
 }
 
+impl Access {
+    /// What native actions share: the name `native`, all grants, the default limits, no client.
+    #[must_use]
+    pub fn native(store: Arc<dyn Store>) -> Self {
+        Self {
+            plugin: "native".into(),
+            grants: Grants::all(),
+            limits: Limits::default(),
+            store,
+            client: None,
+        }
+    }
+}
+
 impl Dispatcher {
-    /// Adds a native action.
+    /// Adds an asynchronous native action.
     ///
     /// # Errors
-    /// [`Conflict`] when the topic already has a command or query.
+    /// [`Conflict`] when the topic already has a command or query; it names the lines of both.
     ///
     /// ```
     /// use sandbar::dispatch::{Dispatcher, Kind};
@@ -220,22 +161,86 @@ impl Dispatcher {
     /// dispatcher.action(Kind::Query, "user.get".parse()?, |request| async move {
     ///     Ok(Some(request.raw().payload.clone()))
     /// })?;
+    /// let twice = dispatcher.action(Kind::Command, "user.get".parse()?, |_| async { Ok(()) });
+    /// assert!(twice.is_err_and(|conflict| conflict.first_place.contains(".rs:")));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn action<F, Fut>(&mut self, kind: Kind, topic: Pattern, action: F) -> Result<(), Conflict>
+    #[track_caller]
+    pub fn action<F, Fut, R>(
+        &mut self,
+        kind: Kind,
+        topic: Pattern,
+        action: F,
+    ) -> Result<(), Conflict>
     where
         F: Fn(Request) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Response, ResponseError>> + Send + 'static,
+        Fut: Future<Output = Result<R, ResponseError>> + Send + 'static,
+        R: Into<Response>,
     {
+        self.callback(kind, topic, Callback::new(action))
+    }
+
+    /// Adds a synchronous native action, which must not block.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::action`].
+    ///
+    /// ```
+    /// use sandbar::dispatch::{Dispatcher, Kind, Response};
+    /// let mut dispatcher = Dispatcher::default();
+    /// dispatcher.action_sync(Kind::Query, "double".parse()?, |request| {
+    ///     Response::json(&(2 * request.json::<i64>()?))
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn action_sync<F, R>(
+        &mut self,
+        kind: Kind,
+        topic: Pattern,
+        action: F,
+    ) -> Result<(), Conflict>
+    where
+        F: Fn(Request) -> Result<R, ResponseError> + Send + Sync + 'static,
+        R: Into<Response>,
+    {
+        self.callback(kind, topic, Callback::sync(action))
+    }
+
+    /// Adds a callback.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::action`].
+    #[track_caller]
+    pub fn callback(
+        &mut self,
+        kind: Kind,
+        topic: Pattern,
+        callback: Callback,
+    ) -> Result<(), Conflict> {
+        let place = Location::caller().to_string();
+        self.add_native(kind, topic, None, String::new(), place, callback)
+    }
+
+    pub(super) fn add_native(
+        &mut self,
+        kind: Kind,
+        topic: Pattern,
+        schedule: Option<Schedule>,
+        description: String,
+        place: String,
+        callback: Callback,
+    ) -> Result<(), Conflict> {
         let index = u32::try_from(self.routes().len()).unwrap_or(u32::MAX);
+        let turns = self.turns.clone();
         self.add(Route {
             topic,
             kind,
-            description: String::new(),
+            schedule,
+            description,
+            place,
             index,
-            action: Arc::new(Native {
-                callback: Box::new(move |request| Box::pin(action(request))),
-            }),
+            action: Arc::new(Native { callback, turns }),
         })
     }
 }

@@ -159,6 +159,7 @@ impl Loader {
         let pool = Pool::new(name.clone(), guest, grants.config.clone(), limits.clone());
         let plugin = Plugin {
             name,
+            file: file.clone(),
             digest: digest.into(),
             routes,
             grants,

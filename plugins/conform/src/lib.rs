@@ -75,7 +75,7 @@ fn conform(request: Request, ctx: &Context) -> Result<Option<Response>> {
             )),
         },
         Do::Exception { message } => Err(std::io::Error::other(message).into()),
-        Do::Params {} => Err(Error::failed("a message has no params")),
+        Do::Params {} => match request.params()? {},
         Do::User {} => Ok(Some(Response::json(&ctx.user())?)),
     }
 }

@@ -32,12 +32,13 @@ pub(crate) fn publish_many(count: String, ctx: &Context) -> Result<String> {
     Ok(count)
 }
 
-/// Asks the topic that is the first word of the content, with the rest as content, for one second; replies with the
-/// answer.
+/// Asks the topic that is the first word of the content, with the rest as content, for as many milliseconds as the header
+/// `timeout-ms` says (1,000 without one); replies with the answer.
 #[command("bad.request")]
 pub(crate) fn request(content: String, ctx: &Context) -> Result<Response> {
     let (topic, rest) = content.split_once(' ').unwrap_or((&content, ""));
-    let reply = ctx.request(topic, rest, Duration::from_secs(1))?;
+    let timeout = ctx.header("timeout-ms").unwrap_or("1000").parse()?;
+    let reply = ctx.request(topic, rest, Duration::from_millis(timeout))?;
     let status = reply.status();
     Ok(Response::new(reply.into_content()).status(status))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandbar::backend::{Backend, Effects, Outgoing, QueueSpec, Verdict, open};
+use sandbar::backend::{Backend, open};
 use sandbar::call::PublishOptions;
 use sandbar::control::{Host, HostOptions, ServedPlugin};
 use sandbar::dispatch::{Dispatcher, Kind, Request, ResponseError};
@@ -11,8 +11,9 @@ use sandbar::message::{Message, Payload, Status};
 use sandbar::plugin::PluginSpec;
 use sandbar::retry::RetryPolicy;
 use sandbar::store::Store;
-use sandbar::wire::{self, Form};
 use sandbar_tests::guests::guest;
+use sandbar_tests::traffic;
+pub(crate) use sandbar_tests::traffic::{eventually, topic};
 
 pub(crate) struct Fixture {
     pub(crate) host: Host,
@@ -37,9 +38,9 @@ pub(crate) async fn fixture(kind: &str) -> Fixture {
         ..RetryPolicy::default()
     };
     let options = HostOptions {
-        group: None,
         plugins: vec![plugin],
         native: Some(native_actions()),
+        ..HostOptions::default()
     };
     let host = Host::start(opened.backend.clone(), opened.store.clone(), options)
         .await
@@ -105,64 +106,17 @@ fn native_actions() -> Dispatcher {
     dispatcher
 }
 
-pub(crate) fn topic(name: &str) -> sandbar::topic::TopicName {
-    name.parse().unwrap()
-}
-
 pub(crate) fn message(to: &str, content: &str) -> Message {
-    let mut message = Message::new(topic(to), Payload::text(content));
+    let mut message = traffic::message(to, content);
     message.payload.headers.insert("trace", "abc").unwrap();
     message
 }
 
 /// Everything that waits in a topic.
 pub(crate) async fn take(fixture: &Fixture, name: &str) -> Vec<Arc<Message>> {
-    let spec = QueueSpec::new(
-        format!("take.{name}").parse().unwrap(),
-        vec![topic(name).into()],
-    );
-    let queue = fixture.backend.declare_queue(spec).await.unwrap().queue;
-    let mut found = Vec::new();
-    loop {
-        let batch = fixture
-            .backend
-            .receive(&queue, 100, Duration::from_millis(100))
-            .await
-            .unwrap();
-        if batch.is_empty() {
-            return found;
-        }
-        for delivery in batch {
-            found.push(wire::decode(Form::Native, &delivery.packet).unwrap());
-            let settled = delivery.settle(Verdict::Ack, Effects::default());
-            fixture
-                .backend
-                .settle(vec![settled])
-                .await
-                .pop()
-                .unwrap()
-                .unwrap();
-        }
-    }
+    traffic::take(&*fixture.backend, name).await
 }
 
 pub(crate) async fn publish(fixture: &Fixture, message: Message) {
-    fixture
-        .backend
-        .publish(vec![Outgoing::new(message)])
-        .await
-        .pop()
-        .unwrap()
-        .unwrap();
-}
-
-/// Waits for a condition that must come true, without assuming how soon.
-pub(crate) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut condition: F) {
-    for _ in 0..2000 {
-        if condition().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("{what} did not happen");
+    traffic::publish(&*fixture.backend, message).await;
 }
