@@ -6,7 +6,8 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use sandbar::config::{Config, FileChoice};
 
 mod broker;
 mod check;
@@ -31,8 +32,8 @@ use options::Global;
     version,
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "Every option can also come from the environment: SANDBAR_DATA for --data, \
-                  SANDBAR_SEND_KEY for --key of `send`.\n\
+    after_help = "Every option can also come from the environment, SANDBAR_SEND_KEY for --key of `send`, and so can \
+                  every key of sandbar.toml: SANDBAR_DATA, SANDBAR_PLUGINS__ORDERS__STATE.\n\
                   Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 130 interrupted."
 )]
 struct Cli {
@@ -58,7 +59,8 @@ enum Verb {
 #[derive(Debug)]
 pub(crate) struct Command {
     cli: Cli,
-    matches: ArgMatches,
+    /// The environment variables of options.
+    variables: Vec<String>,
 }
 
 /// How a verb ended without an error of its own.
@@ -92,14 +94,12 @@ impl Ended {
 
 /// Reads the command line; prints what is wrong with it, or the help that was asked for.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, ExitCode> {
-    let parsed = options::with_environment(Cli::command())
+    let command = options::with_environment(Cli::command());
+    let variables = options::variables(&command);
+    let parsed = command
         .try_get_matches_from(arguments)
-        .and_then(|matches| {
-            Ok(Command {
-                cli: Cli::from_arg_matches(&matches)?,
-                matches,
-            })
-        });
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+        .map(|cli| Command { cli, variables });
     parsed.map_err(|error| {
         // Nobody reads it if it cannot be written.
         error.print().ok();
@@ -115,40 +115,42 @@ impl Command {
     pub(crate) async fn run(self) -> anyhow::Result<Ended> {
         let Self {
             cli: Cli { global, verb },
-            matches,
+            variables,
         } = self;
         let host = match &verb {
             Verb::Run(run) => Some(&run.host),
-            Verb::Config(config) => Some(config.host()),
+            Verb::Config(config) => config.host(),
             _ => None,
         };
-        let options = options::Options::new(global, host, &matches);
+        let mut layers = options::layers(global, host.cloned(), variables)?;
+        let without_file = match &verb {
+            Verb::Demo(_) | Verb::Inspect(_) => true,
+            Verb::Config(config) => config.describes(),
+            _ => false,
+        };
+        if without_file {
+            layers.file = FileChoice::Nothing;
+        }
+        let (config, plugins) = match &verb {
+            Verb::Run(run) => Config::load_served(layers, &run.files)?,
+            Verb::Config(config) if config.checks() => Config::load_served(layers, &[])?,
+            _ => (Config::load(layers)?, Vec::new()),
+        };
+        let log = match &verb {
+            Verb::Run(_) => "info",
+            Verb::Demo(_) => "error",
+            _ => "warn",
+        };
+        options::start_log(&config, log)?;
         match verb {
-            Verb::Demo(demo) => {
-                options.start_log(None, "error")?;
-                demo.run().await
-            }
-            Verb::Inspect(inspect) => {
-                options.start_log(None, "warn")?;
-                inspect.run().await
-            }
-            verb => {
-                let log_format = options.log_format();
-                let config = sandbar::config::Config::load(options.layers())?;
-                let serves = matches!(verb, Verb::Run(_));
-                let filter = config.log.value.as_deref();
-                let filter = filter.unwrap_or(if serves { "info" } else { "warn" });
-                options::start_log(filter, log_format)?;
-                match verb {
-                    Verb::Run(run) => run.run(&config).await,
-                    Verb::Send(send) => send.run(&config).await,
-                    Verb::Request(request) => request.run(&config).await,
-                    Verb::Receive(receive) => receive.run(&config).await,
-                    Verb::Check(check) => check.run(&config).await,
-                    Verb::Config(verb) => verb.run(&config),
-                    Verb::Demo(_) | Verb::Inspect(_) => Ok(Ended::Done),
-                }
-            }
+            Verb::Run(run) => run.run(&config, plugins).await,
+            Verb::Demo(demo) => demo.run().await,
+            Verb::Send(send) => send.run(&config).await,
+            Verb::Request(request) => request.run(&config).await,
+            Verb::Receive(receive) => receive.run(&config).await,
+            Verb::Check(check) => check.run(&config).await,
+            Verb::Inspect(inspect) => inspect.run().await,
+            Verb::Config(verb) => verb.run(&config, &plugins),
         }
     }
 }
@@ -159,7 +161,10 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         // Whoever read the output has seen enough.
         return ExitCode::SUCCESS;
     }
-    terminal::error(error);
+    match error.downcast_ref::<sandbar::config::ConfigError>() {
+        Some(sandbar::config::ConfigError(problems)) => terminal::errors(problems),
+        None => terminal::error(error),
+    }
     let wrong_usage = error
         .chain()
         .any(|cause| cause.is::<Usage>() || cause.is::<sandbar::config::ConfigError>());

@@ -1,29 +1,43 @@
-//! The configuration: what was written ([`file`]) becomes what is valid ([`Config`]), and every value knows where it
-//! came from.
+//! The configuration: what was written becomes what is valid ([`Config`]), and every value knows where it came from.
 //!
-//! Reads files and the environment variables that a value refers to; connects to nothing and loads no plugin. Which
-//! options the command line has is not known here: it passes them in as [`Options`].
+//! A file is parsed into a tree, and the environment's values are put into it (`written`, `environment`); serde makes the
+//! keys of `file` of it; rules between values make a [`Config`] of them (`valid`), which the plugins of a host are
+//! collected from (`collect`). Back from there go `shown`, `schema` and `reference`. All of it finds everything that is
+//! wrong, not only the first. It connects to nothing and loads no plugin. Which options the command line has is not
+//! known here: it passes them in as [`Options`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::backend::BrokerOptions;
-use crate::control::DEFAULT_GROUP;
+use crate::control::ServedPlugin;
 use crate::plugin::{Grants, Limits};
 use crate::retry::RetryPolicy;
+use crate::telemetry::LogFormat;
 use crate::wire::Form;
 
 mod collect;
+mod environment;
 mod file;
 mod problem;
+mod reference;
+mod schema;
+mod shown;
+mod text;
 mod valid;
+mod written;
 
 pub use crate::value::{Setting, Settings, Size, Time};
+pub use environment::variable;
 pub use problem::{ConfigError, Place, Problem};
-pub use valid::check_group;
+pub use reference::reference;
+pub use schema::schema;
+pub use shown::Shown;
+pub use text::check_name;
 
-use problem::Text;
+use file::File;
+use written::Written;
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "sandbar.toml";
@@ -33,6 +47,8 @@ pub const DEFAULT_DATA: &str = "sandbar-data";
 pub const DEFAULT_PLUGIN_DIR: &str = "plugins";
 /// How long a host that is told to stop waits for what runs.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+/// How long the command line waits for a reply.
+pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The effective configuration.
 #[derive(Debug, Clone)]
@@ -49,12 +65,20 @@ pub struct Config {
     pub plugin_dir: Sourced<Option<PathBuf>>,
     /// What is logged; `None`: each verb's own default.
     pub log: Sourced<Option<String>>,
+    /// How it is logged.
+    pub log_format: Sourced<LogFormat>,
     /// The broker.
     pub broker: BrokerOptions,
+    /// How long a request waits for its reply.
+    pub request_timeout: Sourced<Duration>,
+    /// How much a plugin may use that says nothing about it.
+    pub limits: Limits,
+    /// When its failures are tried again.
+    pub retry: RetryPolicy,
     /// The plugins that have a section of their own, by name.
     pub plugins: BTreeMap<String, PluginConfig>,
-    /// The text of the file, for errors about it.
-    text: Option<Text>,
+    /// Where everything stands, for errors about it.
+    written: Written,
 }
 
 /// A valid `[plugins.NAME]`.
@@ -74,16 +98,6 @@ pub struct PluginConfig {
     pub retry: RetryPolicy,
     /// How its messages are written.
     pub form: Form,
-    /// Where its name and its settings stand in the file.
-    spans: Spans,
-}
-
-/// Places that later checks refer to.
-#[derive(Debug, Clone, Default)]
-struct Spans {
-    name: std::ops::Range<usize>,
-    file: Option<std::ops::Range<usize>>,
-    settings: BTreeMap<String, std::ops::Range<usize>>,
 }
 
 /// A value and where it came from.
@@ -121,82 +135,148 @@ impl Source {
     }
 }
 
-/// What the command line and its environment say; each with its source.
+/// What the configuration is made of.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The configuration file; `None`: [`DEFAULT_FILE`], if it exists.
-    pub config: Option<PathBuf>,
+    /// The file.
+    pub file: FileChoice,
+    /// The environment: names and values.
+    pub environment: Vec<(String, String)>,
+    /// Variables `SANDBAR_…` that mean something, but no key of the file.
+    pub other_variables: Vec<String>,
+    /// What the command line says instead of a key.
+    pub flags: Flags,
+}
+
+/// Which file is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum FileChoice {
+    /// [`DEFAULT_FILE`], if it exists.
+    #[default]
+    Usual,
+    /// This one.
+    Named(PathBuf),
+    /// None.
+    Nothing,
+}
+
+/// Options of the command line that say the same as a key of the file.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
     /// Instead of `data`.
-    pub data: Option<Sourced<PathBuf>>,
+    pub data: Option<PathBuf>,
     /// Instead of `group`.
-    pub group: Option<Sourced<String>>,
+    pub group: Option<String>,
     /// Instead of `grace`.
-    pub grace: Option<Sourced<Duration>>,
+    pub grace: Option<Duration>,
     /// Instead of `plugin_dir`.
-    pub plugin_dir: Option<Sourced<PathBuf>>,
+    pub plugin_dir: Option<PathBuf>,
     /// Instead of `log`.
-    pub log: Option<Sourced<String>>,
+    pub log: Option<String>,
+    /// Instead of `log_format`.
+    pub log_format: Option<LogFormat>,
 }
 
 impl Config {
-    /// Reads the file, if there is one, and puts the options on top.
+    /// Reads the file, if there is one, and puts environment and options on top.
     ///
     /// # Errors
     /// [`ConfigError`] with every problem, each with its place.
     pub fn load(options: Options) -> Result<Self, ConfigError> {
-        let default = Path::new(DEFAULT_FILE);
-        let path = match &options.config {
-            Some(path) => Some(path.as_path()),
-            None => default.is_file().then_some(default),
-        };
-        let text = match path {
-            None => None,
-            Some(path) => match std::fs::read_to_string(path) {
-                Ok(text) => Some(Text {
-                    file: path.to_owned(),
-                    text,
-                }),
-                Err(error) => return Err(problem::with_file(path, error.to_string()).into()),
-            },
-        };
-        let written = match &text {
-            None => file::File::default(),
-            Some(text) => toml::from_str(&text.text).map_err(|error| text.parse_problem(&error))?,
-        };
-        valid::check(written, text, options)
+        let mut problems = Vec::new();
+        let config = Self::read(options, &mut problems);
+        ConfigError::unless_none(problems, config)
     }
 
-    /// The folder that relative paths in the file refer to.
-    #[must_use]
-    pub fn base(&self) -> &Path {
-        self.file
-            .as_deref()
-            .and_then(Path::parent)
-            .unwrap_or(Path::new(""))
+    /// Reads this file only: no environment, no options.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_file(file: impl Into<PathBuf>) -> Result<Self, ConfigError> {
+        Self::load(Options {
+            file: FileChoice::Named(file.into()),
+            ..Options::default()
+        })
+    }
+
+    /// As [`Config::load`], with the plugins that a host serves: `files`, the folder of plugins, and every section.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem of either.
+    pub fn load_served(
+        options: Options,
+        files: &[PathBuf],
+    ) -> Result<(Self, Vec<ServedPlugin>), ConfigError> {
+        let mut problems = Vec::new();
+        let config = Self::read(options, &mut problems);
+        let served = config.collect(files, &mut problems);
+        ConfigError::unless_none(problems, (config, served))
+    }
+
+    fn read(options: Options, problems: &mut Vec<Problem>) -> Self {
+        let usual = Path::new(DEFAULT_FILE);
+        let path = match &options.file {
+            FileChoice::Named(path) => Some(path.as_path()),
+            FileChoice::Usual => usual.is_file().then_some(usual),
+            FileChoice::Nothing => None,
+        };
+        let text = path.map(std::fs::read_to_string).transpose();
+        let text = text.unwrap_or_else(|error| {
+            let message = format!("{error}; name a file that can be read with --config, or none");
+            problems.extend(path.map(|path| problem::with_file(path, message)));
+            None
+        });
+        let text = text.unwrap_or_default();
+        let (mut written, mut tree) = Written::parse(path, &text, problems);
+        let Options {
+            environment,
+            other_variables,
+            ..
+        } = &options;
+        let found = environment::overrides(environment, other_variables, tree.get_ref(), problems);
+        for value in found {
+            written.set(&mut tree, value);
+        }
+        let mut file: File = written.read(tree, problems);
+        written.flags = options.flags.apply(&mut file);
+        valid::check(file, written, problems)
     }
 }
 
-/// The first of option, file and default that says something.
-fn layered<T>(
-    option: Option<Sourced<T>>,
-    file: Option<T>,
-    default: impl FnOnce() -> T,
-) -> Sourced<T> {
-    match (option, file) {
-        (Some(option), _) => option,
-        (None, Some(value)) => Sourced {
-            value,
-            source: Source::File,
-        },
-        (None, None) => Sourced {
-            value: default(),
-            source: Source::Default,
-        },
+impl Flags {
+    /// Puts them into their places; returns the keys that they stand for.
+    fn apply(self, file: &mut File) -> Vec<&'static str> {
+        let mut said = Vec::new();
+        put(&mut said, "data", &mut file.data, self.data);
+        put(
+            &mut said,
+            "group",
+            &mut file.group,
+            self.group.map(text::Name),
+        );
+        put(&mut said, "grace", &mut file.grace, self.grace.map(Time));
+        put(
+            &mut said,
+            "plugin_dir",
+            &mut file.plugin_dir,
+            self.plugin_dir,
+        );
+        put(&mut said, "log", &mut file.log, self.log.map(text::Filter));
+        put(
+            &mut said,
+            "log_format",
+            &mut file.log_format,
+            self.log_format,
+        );
+        said
     }
 }
 
-fn default_group() -> String {
-    DEFAULT_GROUP.to_owned()
+fn put<T>(said: &mut Vec<&'static str>, key: &'static str, place: &mut Option<T>, flag: Option<T>) {
+    if flag.is_some() {
+        *place = flag;
+        said.push(key);
+    }
 }
 
 #[cfg(test)]

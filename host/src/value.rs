@@ -236,6 +236,8 @@ macro_rules! written_as_text {
     };
 }
 
+pub(crate) use written_as_text;
+
 written_as_text!(Size, Integers, "a size such as \"64MiB\"", {
     "type": ["string", "integer"],
     "minimum": 0,
@@ -254,6 +256,7 @@ written_as_text!(Time, Text, "a duration such as \"5s\"", {
 });
 
 written_as_text!(Setting, Scalars, "text, a number, true or false", {
+    "description": "A value, `env:NAME` or `file:PATH`; it gets there as text.",
     "type": ["string", "number", "boolean"],
     "x-type": "text",
 });

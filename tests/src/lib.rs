@@ -6,4 +6,5 @@ pub mod contract;
 pub mod golden;
 pub mod guests;
 pub mod process;
+pub mod schema;
 pub mod traffic;

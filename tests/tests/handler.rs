@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sandbar::backend::{Effects, Opened, Outgoing, Queue, QueueSpec, Verdict, open};
 use sandbar::client::Client;
-use sandbar::config::{Config, Options};
+use sandbar::config::Config;
 use sandbar::dispatch::{Dispatcher, Kind, Request, Response, ResponseError};
 use sandbar::handler::{Handler, HandlerError, Port};
 use sandbar::message::{Message, Payload};
@@ -47,11 +47,7 @@ fn configured(folder: &Path, limits: &str) -> Config {
         "group = \"shop\"\n[plugins.misbehave]\nfile = {plugin:?}\nrequest = [\"ask.me\"]\n[plugins.misbehave.limits]\ntime = \"20s\"\n{limits}"
     );
     std::fs::write(&file, text).unwrap();
-    let options = Options {
-        config: Some(file),
-        ..Options::default()
-    };
-    Config::load(options).unwrap()
+    Config::from_file(file).unwrap()
 }
 
 /// Questions that come to `ask.me`, answered by the test.

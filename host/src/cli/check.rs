@@ -11,7 +11,7 @@ use sandbar::guest::Engine;
 use sandbar::plugin::{Loader, Plugin};
 use serde::Serialize;
 
-use super::terminal::{self, note, printable};
+use super::terminal::{self, printable};
 use super::{Ended, inspect};
 
 /// Say everything that would be refused at load.
@@ -59,10 +59,7 @@ impl Check {
             return Ok(Ended::Done);
         }
         if !self.json {
-            for problem in &report.problems {
-                terminal::error(&anyhow::anyhow!("{problem}"));
-            }
-            note(format!("problems: {}", report.problems.len()));
+            terminal::errors(&report.problems);
         }
         Ok(Ended::Failed)
     }

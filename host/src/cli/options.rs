@@ -1,15 +1,18 @@
 //! Options that several verbs share, and the environment variables of all of them.
 //!
-//! Flags win over the environment, the environment over the file; which of them spoke is kept, for `config show`.
+//! An option whose identifier is that of a key stands for that key of the configuration, which reads its variable and says
+//! what is wrong with it; every other option has a variable of its own, which the command line reads.
 
 use std::path::PathBuf;
 
-use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, Command, ValueEnum};
-use sandbar::config::{Options as Layers, Source, Sourced, Time};
+use clap::{Args, Command, ValueEnum};
+use sandbar::config::{self, FileChoice, Flags, Options as Layers, Time, variable};
 use sandbar::telemetry::{self, LogFormat};
 
 use super::Usage;
+
+/// What the identifier of an option begins with that stands for a key of the configuration.
+const KEY: &str = "key:";
 
 /// Options of every verb.
 #[derive(Debug, Clone, Args)]
@@ -24,38 +27,34 @@ pub(super) struct Global {
         help_heading = "Global options"
     )]
     config: Option<PathBuf>,
-    /// The folder of the embedded broker [default: sandbar-data]
+    /// The data folder, which the socket of a running host is in as well [default: sandbar-data]
     #[arg(
-        long,
+        id = "key:data",
+        long = "data",
         global = true,
         value_name = "DIR",
-        env = "SANDBAR_DATA",
-        hide_env_values = true,
         help_heading = "Global options"
     )]
     data: Option<PathBuf>,
     /// What to log on standard error: error, warn, info, debug, trace, or a filter [default: info for run, else warn]
     #[arg(
-        long,
+        id = "key:log",
+        long = "log",
         global = true,
         value_name = "LEVEL",
-        env = "SANDBAR_LOG",
-        hide_env_values = true,
-        help_heading = "Global options"
+        help_heading = "Global options",
+        value_parser = filter
     )]
     log: Option<String>,
-    /// How to log it
+    /// How to log it [default: text]
     #[arg(
-        long,
+        id = "key:log_format",
+        long = "log-format",
         global = true,
         value_name = "FORMAT",
-        env = "SANDBAR_LOG_FORMAT",
-        hide_env_values = true,
-        default_value = "text",
-        hide_default_value = true,
         help_heading = "Global options"
     )]
-    log_format: Format,
+    log_format: Option<Format>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -68,100 +67,67 @@ enum Format {
 #[derive(Debug, Clone, Args)]
 pub(super) struct HostOptions {
     /// A folder whose .wasm files are served [default: plugins, if there is one]
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "SANDBAR_PLUGINS",
-        hide_env_values = true
-    )]
+    #[arg(id = "key:plugin_dir", long = "plugins", value_name = "DIR")]
     plugins: Option<PathBuf>,
     /// Hosts of one group share the messages [default: sandbar]
-    #[arg(long, value_name = "NAME", env = "SANDBAR_GROUP", hide_env_values = true, value_parser = group)]
+    #[arg(id = "key:group", long = "group", value_name = "NAME", value_parser = group)]
     group: Option<String>,
     /// How long stopping waits for what is being handled [default: 10s]
-    #[arg(long, value_name = "DURATION", env = "SANDBAR_GRACE", hide_env_values = true, value_parser = parse::<Time>)]
+    #[arg(id = "key:grace", long = "grace", value_name = "DURATION", value_parser = parse::<Time>)]
     grace: Option<Time>,
 }
 
-/// What the command line and its environment say about the configuration.
-#[derive(Debug)]
-pub(super) struct Options {
-    layers: Layers,
-    format: LogFormat,
+/// What the configuration of a verb is made of: its options, and `environment`.
+pub(super) fn layers(
+    global: Global,
+    host: Option<HostOptions>,
+    other_variables: Vec<String>,
+) -> Result<Layers, Usage> {
+    let mut flags = Flags {
+        data: global.data,
+        log: global.log,
+        log_format: global.log_format.map(|format| match format {
+            Format::Text => LogFormat::Text,
+            Format::Json => LogFormat::Json,
+        }),
+        ..Flags::default()
+    };
+    if let Some(host) = host {
+        flags.plugin_dir = host.plugins;
+        flags.group = host.group;
+        flags.grace = host.grace.map(|time| time.0);
+    }
+    Ok(Layers {
+        file: global.config.map_or(FileChoice::Usual, FileChoice::Named),
+        environment: environment()?,
+        other_variables,
+        flags,
+    })
 }
 
-impl Options {
-    pub(super) fn new(global: Global, host: Option<&HostOptions>, matches: &ArgMatches) -> Self {
-        let source = |name| source(matches, name);
-        let host = host.cloned();
-        let (plugins, group, grace) = match host {
-            Some(host) => (host.plugins, host.group, host.grace),
-            None => (None, None, None),
+/// The variables that are ours. One that is set to nothing counts as not set.
+fn environment() -> Result<Vec<(String, String)>, Usage> {
+    let mut found = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("SANDBAR_")) else {
+            continue;
         };
-        Self {
-            layers: Layers {
-                config: global.config,
-                data: global.data.map(|value| Sourced {
-                    value,
-                    source: source("data"),
-                }),
-                group: group.map(|value| Sourced {
-                    value,
-                    source: source("group"),
-                }),
-                grace: grace.map(|time| Sourced {
-                    value: time.0,
-                    source: source("grace"),
-                }),
-                plugin_dir: plugins.map(|value| Sourced {
-                    value,
-                    source: source("plugins"),
-                }),
-                log: global.log.map(|value| Sourced {
-                    value,
-                    source: source("log"),
-                }),
-            },
-            format: match global.log_format {
-                Format::Text => LogFormat::Text,
-                Format::Json => LogFormat::Json,
-            },
+        let Some(value) = value.to_str() else {
+            return Err(Usage(format!(
+                "{name} is not UTF-8; write the value in UTF-8"
+            )));
+        };
+        if !value.is_empty() {
+            found.push((name.to_owned(), value.to_owned()));
         }
     }
-
-    pub(super) fn log_format(&self) -> LogFormat {
-        self.format
-    }
-
-    pub(super) fn layers(self) -> Layers {
-        self.layers
-    }
-
-    /// Starts the log of a verb that reads no configuration.
-    pub(super) fn start_log(&self, filter: Option<&str>, default: &str) -> Result<(), Usage> {
-        let said = self.layers.log.as_ref().map(|log| log.value.as_str());
-        start_log(filter.or(said).unwrap_or(default), self.format)
-    }
+    Ok(found)
 }
 
-pub(super) fn start_log(filter: &str, format: LogFormat) -> Result<(), Usage> {
-    telemetry::start(filter, format).map_err(Usage)
-}
-
-/// Whether the value of an option, of the verb that was used, came from the environment.
-fn source(matches: &ArgMatches, name: &str) -> Source {
-    let mut found = None;
-    let mut level = Some(matches);
-    while let Some(matches) = level {
-        if matches.try_contains_id(name).is_ok() {
-            found = matches.value_source(name).or(found);
-        }
-        level = matches.subcommand().map(|(_, inner)| inner);
-    }
-    match found {
-        Some(ValueSource::EnvVariable) => Source::Env,
-        _ => Source::Flag,
-    }
+/// Starts the log as the configuration says, `default` if it says nothing.
+pub(super) fn start_log(config: &config::Config, default: &str) -> Result<(), Usage> {
+    let filter = config.log.value.as_deref().unwrap_or(default);
+    telemetry::start(filter, config.log_format.value).map_err(Usage)
 }
 
 /// A value parser over `FromStr`.
@@ -170,19 +136,51 @@ pub(super) fn parse<T: std::str::FromStr>(text: &str) -> Result<T, T::Err> {
 }
 
 pub(super) fn group(text: &str) -> Result<String, String> {
-    sandbar::config::check_group(text).map(|()| text.to_owned())
+    config::check_name(text).map(|()| text.to_owned())
 }
 
-/// Gives every option that has none an environment variable, `SANDBAR_` with the verb's and its own name.
+fn filter(text: &str) -> Result<String, String> {
+    telemetry::check_filter(text).map(|()| text.to_owned())
+}
+
+/// Gives every option its environment variable: that of its key, or `SANDBAR_` with the verb's and its own name.
 pub(super) fn with_environment(command: Command) -> Command {
-    command.mut_subcommands(|verb| {
-        let prefix = format!("SANDBAR_{}_", verb.get_name().to_ascii_uppercase());
-        verb.mut_args(|argument| match argument.get_long().map(str::to_owned) {
-            Some(long) if argument.get_env().is_none() && long != "help" => {
-                let name = format!("{prefix}{}", long.replace('-', "_").to_ascii_uppercase());
-                argument.env(name).hide_env(true)
+    below(command, "SANDBAR")
+}
+
+fn below(command: Command, prefix: &str) -> Command {
+    let command = command.mut_args(|argument| {
+        let key = argument.get_id().as_str().strip_prefix(KEY);
+        if let Some(variable) = key.map(|key| variable(key.split('.'))) {
+            let help = argument
+                .get_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            return argument.help(format!("{help} [env: {variable}]"));
+        }
+        match argument.get_long().map(in_capitals) {
+            Some(long) if argument.get_env().is_none() && long != "HELP" && long != "VERSION" => {
+                argument.env(format!("{prefix}_{long}")).hide_env(true)
             }
             _ => argument,
-        })
+        }
+    });
+    command.mut_subcommands(|verb| {
+        let prefix = format!("{prefix}_{}", in_capitals(verb.get_name()));
+        below(verb, &prefix)
     })
+}
+
+/// The variables that the command line reads itself.
+pub(super) fn variables(command: &Command) -> Vec<String> {
+    let own = command.get_arguments().filter_map(clap::Arg::get_env);
+    let mut names: Vec<String> = own
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    names.extend(command.get_subcommands().flat_map(variables));
+    names
+}
+
+fn in_capitals(name: &str) -> String {
+    name.replace('-', "_").to_ascii_uppercase()
 }

@@ -24,9 +24,9 @@ pub(super) struct Request {
     content: Option<String>,
     #[command(flatten)]
     options: ContentOptions,
-    /// How long to wait for the reply
-    #[arg(long, value_name = "DURATION", default_value = "5s", env = "SANDBAR_TIMEOUT", hide_env_values = true, value_parser = parse::<Time>)]
-    timeout: Time,
+    /// How long to wait for the reply [default: 5s]
+    #[arg(id = "key:client.timeout", long = "timeout", value_name = "DURATION", value_parser = parse::<Time>)]
+    timeout: Option<Time>,
     /// Print the whole reply as one JSON object
     #[arg(long)]
     json: bool,
@@ -45,7 +45,10 @@ impl Request {
             );
         }
         let client = Client::connect(broker.backend()).await?;
-        let reply = client.request(message, self.timeout.0).await;
+        let timeout = self
+            .timeout
+            .map_or(config.request_timeout.value, |time| time.0);
+        let reply = client.request(message, timeout).await;
         client.close().await;
         broker.close().await;
         match reply {

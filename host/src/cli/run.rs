@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use sandbar::config::{Config, Time};
-use sandbar::control::{Host, HostOptions, StartError};
+use sandbar::control::{Host, HostOptions, ServedPlugin, StartError};
 use tokio::time::Instant;
 
 use super::inspect::Served;
@@ -26,15 +26,18 @@ use super::{Ended, Usage, broker};
 pub(super) struct Run {
     /// Plugins to serve
     #[arg(value_name = "FILE.wasm")]
-    files: Vec<PathBuf>,
+    pub(super) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) host: options::HostOptions,
 }
 
 impl Run {
-    pub(super) async fn run(self, config: &Config) -> anyhow::Result<Ended> {
+    pub(super) async fn run(
+        self,
+        config: &Config,
+        plugins: Vec<ServedPlugin>,
+    ) -> anyhow::Result<Ended> {
         let began = Instant::now();
-        let plugins = config.served(&self.files)?;
         if plugins.is_empty() {
             return Err(Usage(
                 "there is no plugin to serve; name a .wasm file, put one into ./plugins, or list it in sandbar.toml"

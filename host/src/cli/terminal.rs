@@ -59,6 +59,17 @@ pub(super) fn error(error: &anyhow::Error) {
     note(text);
 }
 
+/// Prints several errors, one per line, and how many they are.
+pub(super) fn errors<T: fmt::Display>(errors: &[T]) {
+    for error in errors {
+        let text = printable(&error.to_string());
+        note(format!("{} {text}", paint("error:", Style::Bad)));
+    }
+    if errors.len() > 1 {
+        note(format!("problems: {}", errors.len()));
+    }
+}
+
 /// What colours mean.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Style {

@@ -3,10 +3,12 @@
 //! A section gives its grants to the file of its name, wherever that comes from. No component is opened here; that a
 //! file exists is all that is checked.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::environment::same_name;
 use super::problem::{self, nearest};
-use super::{Config, ConfigError, PluginConfig, Problem};
+use super::{Config, ConfigError, PluginConfig, Problem, Source};
 use crate::control::ServedPlugin;
 use crate::plugin::PluginSpec;
 
@@ -25,18 +27,22 @@ impl Config {
     /// that leads nowhere.
     pub fn served(&self, files: &[PathBuf]) -> Result<Vec<ServedPlugin>, ConfigError> {
         let mut problems = Vec::new();
-        let mut candidates = self.files(files, &mut problems);
-        self.sections(&mut candidates, &mut problems);
-        same_names(&candidates, &mut problems);
-        let mut served = Vec::with_capacity(candidates.len());
-        for candidate in candidates {
-            served.push(self.serve(candidate, &mut problems));
-        }
-        if problems.is_empty() {
-            Ok(served)
-        } else {
-            Err(ConfigError(problems))
-        }
+        let served = self.collect(files, &mut problems);
+        ConfigError::unless_none(problems, served)
+    }
+
+    pub(super) fn collect(
+        &self,
+        files: &[PathBuf],
+        problems: &mut Vec<Problem>,
+    ) -> Vec<ServedPlugin> {
+        let mut candidates = self.files(files, problems);
+        self.sections(&mut candidates, problems);
+        same_names(&candidates, problems);
+        let served = candidates.into_iter();
+        served
+            .map(|candidate| self.serve(candidate, problems))
+            .collect()
     }
 
     /// Only the files that were named, each with the section that names it or has its name.
@@ -57,22 +63,28 @@ impl Config {
             let own = PluginSpec::from_file(file).name;
             let (name, section) = match claimed {
                 Some((name, section)) => (name.clone(), Some(section)),
-                None => (own.clone(), self.plugins.get(&own)),
+                None => (own.clone(), self.section(&own).map(|(_, section)| section)),
             };
-            served.push(self.serve(
-                Candidate {
-                    name,
-                    file: file.clone(),
-                    section,
-                },
-                &mut problems,
-            ));
+            let file = file.clone();
+            let candidate = Candidate {
+                name,
+                file,
+                section,
+            };
+            served.push(self.serve(candidate, &mut problems));
         }
-        if problems.is_empty() {
-            Ok(served)
-        } else {
-            Err(ConfigError(problems))
-        }
+        ConfigError::unless_none(problems, served)
+    }
+
+    /// What is said of the plugin of this name. The environment cannot write every name, so those that only stand
+    /// there are compared as it does.
+    fn section(&self, name: &str) -> Option<(&str, &PluginConfig)> {
+        let means = |section: &str| {
+            self.written.source(&["plugins", section]) == Source::Env && same_name(section, name)
+        };
+        let found = self.plugins.get_key_value(name);
+        let found = found.or_else(|| self.plugins.iter().find(|(section, _)| means(section)));
+        found.map(|(name, section)| (name.as_str(), section))
     }
 
     fn files(&self, files: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<Candidate<'_>> {
@@ -114,10 +126,8 @@ impl Config {
         free.map(|file| {
             let name = PluginSpec::from_file(&file).name;
             // A section with a file of its own is another plugin, and its name then stands for two files.
-            let section = self
-                .plugins
-                .get(&name)
-                .filter(|section| section.file.is_none());
+            let section = self.section(&name).map(|(_, section)| section);
+            let section = section.filter(|section| section.file.is_none());
             Candidate {
                 name,
                 file,
@@ -137,16 +147,18 @@ impl Config {
                         file,
                         section: Some(section),
                     });
+                    continue;
                 }
                 Some(file) => {
-                    let span = section.spans.file.clone();
                     let message = format!(
                         "plugin `{name}`: there is no file `{}`; build it, or correct `file`",
                         file.display()
                     );
-                    problems.extend(self.problem(span, message));
+                    problems.push(self.written.problem(&["plugins", name, "file"], message));
                 }
-                None if candidates.iter().any(|candidate| candidate.name == *name) => {}
+                None if candidates.iter().any(|it| self.is_about(name, &it.name)) => continue,
+                // It is refused where it stands.
+                None if self.written.is_written(&["plugins", name, "file"]) => {}
                 None => {
                     let known = candidates.iter().map(|candidate| candidate.name.as_str());
                     let hint = match nearest(name, known) {
@@ -156,9 +168,11 @@ impl Config {
                         }
                     };
                     let message = format!("there is no file for plugin `{name}`; {hint}");
-                    problems.extend(self.problem(Some(section.spans.name.clone()), message));
+                    problems.push(self.written.key_problem(&["plugins", name], message));
                 }
             }
+            // Nothing will be served, and yet everything that is wrong is said.
+            self.resolve(name, section, problems);
         }
     }
 
@@ -167,30 +181,47 @@ impl Config {
         spec.name = candidate.name;
         let mut served = ServedPlugin::new(spec);
         let Some(section) = candidate.section else {
+            served.spec.limits = self.limits.clone();
+            served.retry = self.retry.clone();
             return served;
         };
+        let name = self.section(&served.spec.name).map_or("", |(name, _)| name);
         served.spec.digest.clone_from(&section.digest);
         served.spec.grants = section.grants.clone();
         served.spec.limits = section.limits.clone();
         served.retry = section.retry.clone();
         served.form = section.form;
-        for (key, setting) in &section.settings {
-            match setting.resolve(self.base()) {
-                Ok(value) => {
-                    served.spec.grants.config.insert(key.clone(), value);
-                }
-                Err(error) => {
-                    let span = section.spans.settings.get(key).cloned();
-                    let message = format!("plugin `{}`, `{key}`: {error}", served.spec.name);
-                    problems.extend(self.problem(span, message));
-                }
-            }
-        }
+        served.spec.grants.config = self.resolve(name, section, problems);
         served
     }
 
-    fn problem(&self, span: Option<std::ops::Range<usize>>, message: String) -> Option<Problem> {
-        self.text.as_ref().map(|text| text.problem(span, message))
+    /// What the settings of a plugin stand for, without those that lead nowhere.
+    fn resolve(
+        &self,
+        name: &str,
+        section: &PluginConfig,
+        problems: &mut Vec<Problem>,
+    ) -> BTreeMap<String, String> {
+        let mut resolved = BTreeMap::new();
+        for (key, setting) in &section.settings {
+            let keys = ["plugins", name, "config", key];
+            match setting.resolve(&self.written.base(&keys)) {
+                Ok(value) => {
+                    resolved.insert(key.clone(), value);
+                }
+                Err(error) => {
+                    let message = format!("plugin `{name}`, `{key}`: {error}");
+                    problems.push(self.written.problem(&keys, message));
+                }
+            }
+        }
+        resolved
+    }
+
+    /// Whether a section is about the plugin of this name.
+    fn is_about(&self, section: &str, plugin: &str) -> bool {
+        self.section(plugin)
+            .is_some_and(|(name, _)| name == section)
     }
 }
 

@@ -1,113 +1,174 @@
 //! `sandbar.toml` as it is written: every key that there is, with its type.
 //!
-//! A value that is left out stays `None`; defaults and everything that needs more than one value to decide are in
-//! [`super`]. Keys that later versions will know are listed too, so that they are refused with a better word than
-//! "unknown".
+//! The comments of the fields are the documentation of the keys. A value that is left out stays `None`; defaults and
+//! everything that needs more than one value to decide are in [`super::valid`].
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use serde::de::{Error as _, IgnoredAny};
-use serde::{Deserialize, Deserializer};
-use toml::Spanned;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::{Size, Time};
+use super::text::{Digest, Filter, Name, Topic};
+use super::{Settings, Size, Time};
 use crate::backend::BrokerOptions;
 use crate::plugin::Isolation;
-use crate::topic::Pattern;
+use crate::telemetry::LogFormat;
 use crate::wire::Form;
 
-/// The whole file.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The configuration of a Sandbar host. None of it is needed.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct File {
+    /// The folder of brokers that keep their messages on this machine, and of the socket through which the command
+    /// line reaches a running host.
+    #[schemars(extend("x-type" = "path"))]
     pub(super) data: Option<PathBuf>,
-    pub(super) group: Option<Spanned<String>>,
+    /// Hosts of one group share the messages; part of the names of queues.
+    pub(super) group: Option<Name>,
+    /// How long stopping waits for what is being handled.
     pub(super) grace: Option<Time>,
+    /// A folder whose .wasm files are served; without it `plugins`, if there is such a folder.
+    #[schemars(extend("x-type" = "path"))]
     pub(super) plugin_dir: Option<PathBuf>,
-    pub(super) log: Option<Spanned<String>>,
-    #[serde(default)]
+    /// What to log on standard error: error, warn, info, debug, trace, or a filter such as `warn,sandbar=debug`;
+    /// without it info for `run` and warn for the other verbs.
+    pub(super) log: Option<Filter>,
+    /// How to log it.
+    pub(super) log_format: Option<LogFormat>,
     pub(super) broker: BrokerOptions,
-    #[serde(default)]
-    pub(super) plugins: BTreeMap<Spanned<String>, PluginSection>,
+    pub(super) client: ClientSection,
+    pub(super) defaults: DefaultsSection,
+    /// The plugins, by name. A plugin without a table of its own has the defaults and no grants.
+    pub(super) plugins: BTreeMap<Name, PluginSection>,
 }
 
-/// `[plugins.NAME]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PluginSection {
-    pub(super) file: Option<Spanned<PathBuf>>,
-    pub(super) digest: Option<Spanned<String>>,
-    pub(super) subscribe: Option<Vec<Parsed<Pattern>>>,
-    #[serde(default)]
-    pub(super) publish: Vec<Parsed<Pattern>>,
-    #[serde(default)]
-    pub(super) request: Vec<Parsed<Pattern>>,
-    #[serde(default)]
-    pub(super) state: bool,
-    #[serde(default)]
-    pub(super) config: BTreeMap<String, Spanned<Scalar>>,
-    pub(super) wire: Option<Wire>,
-    #[serde(default)]
+/// What the command line does when it asks for replies.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ClientSection {
+    /// How long `sandbar request` waits for the reply.
+    pub(super) timeout: Option<Time>,
+}
+
+/// What applies to every plugin that does not say otherwise.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct DefaultsSection {
     pub(super) limits: LimitsSection,
-    #[serde(default)]
     pub(super) retry: RetrySection,
-    pub(super) secrets: Option<Spanned<IgnoredAny>>,
-    pub(super) http: Option<Spanned<IgnoredAny>>,
-    pub(super) isolation: Option<Isolated>,
+    pub(super) breaker: BreakerSection,
 }
 
-/// `[plugins.NAME.limits]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One plugin: where it is, what it may do, how much of it.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct PluginSection {
+    /// Its component; without it the file of that name in the folder of plugins.
+    #[schemars(extend("x-type" = "path"))]
+    pub(super) file: Option<PathBuf>,
+    /// The digest that the component must have; `sandbar inspect FILE` prints it.
+    pub(super) digest: Option<Digest>,
+    /// What it may handle; without it whatever its routes ask for.
+    #[schemars(length(min = 1))]
+    pub(super) subscribe: Option<Vec<Topic>>,
+    /// Where it may publish; replies are always allowed.
+    pub(super) publish: Option<Vec<Topic>>,
+    /// Which topics it may ask for a reply.
+    pub(super) request: Option<Vec<Topic>>,
+    /// Whether it may keep state.
+    pub(super) state: Option<bool>,
+    /// How the messages in its queue are written: as Sandbar writes them, or as one JSON object each.
+    pub(super) wire: Option<Wire>,
+    /// Whether messages share an instance of the component.
+    pub(super) isolation: Option<Isolation>,
+    /// What it reads as its configuration. `env:NAME` stands for an environment variable and `file:PATH` for the
+    /// content of a file; only the reference is ever shown.
+    pub(super) config: Settings,
+    pub(super) limits: LimitsSection,
+    pub(super) retry: RetrySection,
+    pub(super) breaker: BreakerSection,
+}
+
+/// How much one call of a plugin may use.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct LimitsSection {
+    /// Wall time of one call.
     pub(super) time: Option<Time>,
+    /// Wall time of instantiation and of asking for the routes, at load.
     pub(super) load_time: Option<Time>,
+    /// Linear memory of one instance.
     pub(super) memory: Option<Size>,
-    pub(super) concurrency: Option<Spanned<u32>>,
+    /// Calls at once.
+    #[schemars(range(min = 1), extend("x-unit" = "calls"))]
+    pub(super) concurrency: Option<u32>,
+    /// Messages that it gets at most; without it as many as it can handle.
+    #[schemars(range(min = 1), extend("x-unit" = "messages per second"))]
+    pub(super) rate: Option<u32>,
+    /// Content of one message, in and out.
     pub(super) content: Option<Size>,
+    /// Headers of one message.
+    #[schemars(extend("x-unit" = "headers"))]
     pub(super) headers: Option<u32>,
+    /// Names and values of the headers of one message together.
     pub(super) header_bytes: Option<Size>,
+    /// Messages published by one call.
+    #[schemars(extend("x-unit" = "messages"))]
     pub(super) publishes: Option<u32>,
+    /// Content and headers of all messages published by one call.
     pub(super) publish_bytes: Option<Size>,
+    /// Lines logged by one call.
+    #[schemars(extend("x-unit" = "lines"))]
     pub(super) log_lines: Option<u32>,
+    /// Text logged by one call.
     pub(super) log_bytes: Option<Size>,
+    /// One value in the state.
     pub(super) state_value: Option<Size>,
+    /// Keys of the state written by one call.
+    #[schemars(extend("x-unit" = "keys"))]
     pub(super) state_writes: Option<u32>,
+    /// The component file.
     pub(super) file: Option<Size>,
 }
 
-/// `[plugins.NAME.retry]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// When a message that could not be handled is tried again: exponential back-off with full jitter.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub(super) struct RetrySection {
-    pub(super) max_attempts: Option<Spanned<u32>>,
+    /// Attempts in all, the first one included; then the message is kept as a dead letter.
+    #[schemars(range(min = 1), extend("x-unit" = "attempts"))]
+    pub(super) max_attempts: Option<u32>,
+    /// The upper bound of the first delay.
     pub(super) initial: Option<Time>,
-    pub(super) multiplier: Option<Spanned<f64>>,
+    /// How the bound grows from attempt to attempt.
+    #[schemars(range(min = 1.0, max = 1000.0))]
+    pub(super) multiplier: Option<f64>,
+    /// No bound grows beyond this.
     pub(super) max: Option<Time>,
 }
 
+/// When a plugin gets nothing for a while because it keeps failing, so that an outage does not use up the attempts of all
+/// that waits.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct BreakerSection {
+    /// Whether it is paused at all.
+    pub(super) enabled: Option<bool>,
+    /// The share of calls that fail at which it is paused: above 0, at most 1.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0.0))]
+    pub(super) failures: Option<f64>,
+    /// Fewer calls than this within the window say nothing.
+    #[schemars(range(min = 1), extend("x-unit" = "calls"))]
+    pub(super) at_least: Option<u32>,
+    /// How far back calls count.
+    pub(super) window: Option<Time>,
+    /// How long it gets nothing; then one message is tried.
+    pub(super) pause: Option<Time>,
+}
+
 /// How messages in the plugin's queue are written.
-/// Whether messages share an instance.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Isolated {
-    Reuse,
-    Message,
-}
-
-impl From<Isolated> for Isolation {
-    fn from(isolated: Isolated) -> Self {
-        match isolated {
-            Isolated::Reuse => Self::Reuse,
-            Isolated::Message => Self::Message,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Wire {
     Native,
@@ -123,37 +184,11 @@ impl From<Wire> for Form {
     }
 }
 
-/// A value for a plugin. Guests read text; numbers and truth values are written as they stand.
-#[derive(Debug, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "write text, a number, true or false; a plugin reads text"
-)]
-pub(super) enum Scalar {
-    Text(String),
-    Truth(bool),
-    Integer(i64),
-    Float(f64),
-}
-
-impl Scalar {
-    pub(super) fn text(&self) -> String {
-        match self {
-            Self::Text(text) => text.clone(),
-            Self::Truth(value) => value.to_string(),
-            Self::Integer(value) => value.to_string(),
-            Self::Float(value) => value.to_string(),
+impl From<Form> for Wire {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Native => Self::Native,
+            Form::Json => Self::Json,
         }
-    }
-}
-
-/// Text that has to parse, such as the pattern of a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Parsed<T>(pub(super) T);
-
-impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        text.parse().map(Self).map_err(D::Error::custom)
     }
 }

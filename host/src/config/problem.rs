@@ -3,7 +3,6 @@
 //! Only words. The rules are in [`super::file`] and [`super::valid`](super).
 
 use std::fmt;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A configuration that cannot be used, with everything that is wrong with it.
@@ -19,13 +18,45 @@ pub struct Problem {
     pub message: String,
 }
 
-/// A place in a file.
+/// Where something was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The file.
-    pub file: PathBuf,
-    /// Its line and column, counted from 1, if it is a place inside it.
-    pub position: Option<(usize, usize)>,
+pub enum Place {
+    /// In a file.
+    File {
+        /// The file.
+        file: PathBuf,
+        /// Line and column, counted from 1, if it is a place inside it.
+        position: Option<(usize, usize)>,
+    },
+    /// In an environment variable.
+    Variable(String),
+}
+
+impl ConfigError {
+    /// The value, or everything that is wrong with it, in the order of the places.
+    pub(super) fn unless_none<T>(mut problems: Vec<Problem>, value: T) -> Result<T, Self> {
+        if problems.is_empty() {
+            return Ok(value);
+        }
+        problems.sort_by(|a, b| a.order().cmp(&b.order()));
+        // What follows at the same place of a file is a consequence of the first.
+        problems.dedup_by(|next, first| first.order().0 == 0 && next.order() == first.order());
+        Err(Self(problems))
+    }
+}
+
+impl Problem {
+    /// Places in files first, then variables, then files as a whole, then options.
+    fn order(&self) -> (u8, (usize, usize), &str) {
+        match &self.place {
+            Some(Place::File {
+                position: Some(at), ..
+            }) => (0, *at, ""),
+            Some(Place::Variable(name)) => (1, (0, 0), name),
+            Some(Place::File { position: None, .. }) => (2, (0, 0), ""),
+            None => (3, (0, 0), ""),
+        }
+    }
 }
 
 impl std::error::Error for ConfigError {}
@@ -44,55 +75,18 @@ impl fmt::Display for ConfigError {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Place { file, position }) = &self.place {
-            write!(f, "{}:", file.display())?;
-            if let Some((line, column)) = position {
-                write!(f, "{line}:{column}:")?;
+        match &self.place {
+            Some(Place::File { file, position }) => {
+                write!(f, "{}:", file.display())?;
+                if let Some((line, column)) = position {
+                    write!(f, "{line}:{column}:")?;
+                }
+                f.write_str(" ")?;
             }
-            f.write_str(" ")?;
+            Some(Place::Variable(name)) => write!(f, "{name}: ")?,
+            None => {}
         }
         f.write_str(&self.message)
-    }
-}
-
-impl From<Problem> for ConfigError {
-    fn from(problem: Problem) -> Self {
-        Self(vec![problem])
-    }
-}
-
-/// The text of a file, to turn offsets into lines and columns.
-#[derive(Debug, Clone)]
-pub(super) struct Text {
-    pub(super) file: PathBuf,
-    pub(super) text: String,
-}
-
-impl Text {
-    /// A problem at these bytes of the text.
-    pub(super) fn problem(
-        &self,
-        span: Option<Range<usize>>,
-        message: impl Into<String>,
-    ) -> Problem {
-        let position = span.map(|span| {
-            let before = self.text.get(..span.start).unwrap_or(&self.text);
-            let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-            let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
-            (before.matches('\n').count() + 1, column)
-        });
-        Problem {
-            place: Some(Place {
-                file: self.file.clone(),
-                position,
-            }),
-            message: message.into(),
-        }
-    }
-
-    /// The problem that the parser found.
-    pub(super) fn parse_problem(&self, error: &toml::de::Error) -> Problem {
-        self.problem(error.span(), in_our_words(error.message()))
     }
 }
 
@@ -107,7 +101,7 @@ pub(super) fn with_option(message: impl Into<String>) -> Problem {
 /// A problem with a file as a whole.
 pub(super) fn with_file(file: &Path, message: impl Into<String>) -> Problem {
     Problem {
-        place: Some(Place {
+        place: Some(Place::File {
             file: file.to_owned(),
             position: None,
         }),
@@ -115,16 +109,51 @@ pub(super) fn with_file(file: &Path, message: impl Into<String>) -> Problem {
     }
 }
 
+/// Keys of later versions, which deserve a better word than "unknown".
+const LATER: [(&str, &str); 2] = [
+    (
+        "secrets",
+        "; a value in `config` may be `env:NAME` or `file:PATH`",
+    ),
+    ("http", ""),
+];
+
 /// `serde` lists everything that it would have taken; the nearest one helps more.
-fn in_our_words(message: &str) -> String {
+pub(super) fn in_our_words(message: &str) -> String {
     let (what, key, expected) = match message.strip_prefix("unknown ").and_then(split_unknown) {
         Some(("field", key, expected)) => ("key", key, expected),
         Some(("variant", key, expected)) => ("value", key, expected),
-        _ => return message.lines().collect::<Vec<_>>().join(", "),
+        _ => return in_words_of_toml(message),
     };
+    if let Some((_, instead)) = LATER.iter().find(|(later, _)| *later == key) {
+        return format!("`{key}` is not supported by this version{instead}");
+    }
     match nearest(key, expected.iter().copied()) {
         Some(near) => format!("unknown {what} `{key}`; did you mean `{near}`?"),
         None => format!("unknown {what} `{key}`; use one of {}", expected.join(", ")),
+    }
+}
+
+/// What `serde` calls by the names of Rust, on one line.
+fn in_words_of_toml(message: &str) -> String {
+    let mut text = message.lines().collect::<Vec<_>>().join(", ");
+    for (from, to) in [
+        ("type: map,", "type: table,"),
+        ("type: sequence,", "type: list,"),
+        ("expected a sequence", "expected a list"),
+        ("expected a map", "expected a table"),
+        ("expected a boolean", "expected true or false"),
+        ("expected u32", "expected a whole number, 0 or more"),
+        ("expected u64", "expected a whole number, 0 or more"),
+        ("expected usize", "expected a whole number, 0 or more"),
+        ("expected f64", "expected a number"),
+        ("expected path string", "expected a path"),
+    ] {
+        text = text.replace(from, to);
+    }
+    match text.split_once("expected struct ") {
+        Some((before, _)) => format!("{before}expected a table"),
+        None => text,
     }
 }
 
@@ -176,21 +205,5 @@ mod tests {
         ] {
             assert_eq!(in_our_words(from), to);
         }
-    }
-
-    #[test]
-    fn places_are_counted_from_one_in_characters() {
-        let text = Text {
-            file: "f".into(),
-            text: "a = 1\nä = 2\n".to_owned(),
-        };
-        let at = |offset: usize| {
-            text.problem(Some(offset..offset), "")
-                .place
-                .unwrap()
-                .position
-                .unwrap()
-        };
-        assert_eq!((at(0), at(6), at(9)), ((1, 1), (2, 1), (2, 3)));
     }
 }

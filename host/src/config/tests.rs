@@ -4,24 +4,41 @@ use super::*;
 use crate::plugin::Isolation;
 
 fn load(text: &str) -> Result<Config, ConfigError> {
+    load_with(text, &[])
+}
+
+/// A file and an environment.
+fn load_with(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("sandbar.toml");
     std::fs::write(&file, text).unwrap();
+    let environment = environment.iter();
     Config::load(Options {
-        config: Some(file),
+        file: FileChoice::Named(file),
+        environment: environment
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect(),
+        other_variables: vec!["SANDBAR_SEND_KEY".to_owned()],
         ..Options::default()
     })
 }
 
 /// What is said of a text, without the folder.
 fn refused(text: &str) -> String {
-    let error = load(text).unwrap_err();
+    refused_with(text, &[])
+}
+
+fn refused_with(text: &str, environment: &[(&str, &str)]) -> String {
+    let error = load_with(text, environment).unwrap_err();
     let lines: Vec<String> = error
         .0
         .iter()
-        .map(|problem| {
-            let (line, column) = problem.place.as_ref().unwrap().position.unwrap();
-            format!("{line}:{column}: {}", problem.message)
+        .map(|problem| match problem.place.as_ref().unwrap() {
+            Place::File { position, .. } => {
+                let (line, column) = position.unwrap();
+                format!("{line}:{column}: {}", problem.message)
+            }
+            Place::Variable(name) => format!("{name}: {}", problem.message),
         })
         .collect();
     lines.join("\n")
@@ -49,19 +66,19 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         (
             "[plugins.a]\npublish = [\"a b\"]",
-            "2:11: topic \"a b\" contains ' '; white space and control characters are not allowed",
+            "2:12: topic \"a b\" contains ' '; white space and control characters are not allowed",
         ),
         (
             "[plugins.a]\nhttp = []\nsecrets = {}",
-            "2:8: `http` is not supported by this version\n3:11: `secrets` is not supported by this version; a value in `config` may be `env:NAME` or `file:PATH`",
+            "2:1: `http` is not supported by this version\n3:1: `secrets` is not supported by this version; a value in `config` may be `env:NAME` or `file:PATH`",
         ),
         (
             "[plugins.a.retry]\nmax_attempts = 0\nmultiplier = 0.5",
-            "2:16: `max_attempts` is 0; it must be at least 1\n3:14: `multiplier` is 0.5; it must be 1 to 1000",
+            "2:16: `max_attempts` is 0; it must be more than that\n3:14: `multiplier` is 0.5; it must be 1 to 1000",
         ),
         (
             "[plugins.\"a b\"]",
-            "1:10: \"a b\" cannot be the name of a plugin; use letters, digits, `-` and `_`",
+            "1:10: \"a b\" cannot be the name of a plugin or a group; use 1 to 100 letters, digits, `-` and `_`",
         ),
         (
             "[plugins.a]\ndigest = \"abc\"",
@@ -69,11 +86,11 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         (
             "[plugins.a]\nconfig = { x = [1] }",
-            "2:16: write text, a number, true or false; a plugin reads text",
+            "2:16: invalid type: list, expected text, a number, true or false",
         ),
         (
             "group = \"a.b\"",
-            "1:9: \"a.b\" cannot be the name of a group; use letters, digits, `-` and `_`",
+            "1:9: \"a.b\" cannot be the name of a plugin or a group; use 1 to 100 letters, digits, `-` and `_`",
         ),
     ] {
         assert_eq!(refused(text), expected, "{text}");
@@ -169,20 +186,30 @@ fn a_broker_has_a_kind_and_options_of_its_own() {
 }
 
 #[test]
-fn flags_win_over_the_file() {
+fn flags_win_over_the_environment_and_that_over_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("sandbar.toml");
     std::fs::write(&file, "group = \"file\"").unwrap();
-    let group = Sourced {
-        value: "env".to_owned(),
-        source: Source::Env,
+    let load = |environment: Vec<(String, String)>, group: Option<&str>| {
+        let options = Options {
+            file: FileChoice::Named(file.clone()),
+            environment,
+            flags: Flags {
+                group: group.map(str::to_owned),
+                ..Flags::default()
+            },
+            ..Options::default()
+        };
+        let group = Config::load(options).unwrap().group;
+        (group.value, group.source)
     };
-    let options = Options {
-        config: Some(file),
-        group: Some(group.clone()),
-        ..Options::default()
-    };
-    assert_eq!(Config::load(options).unwrap().group, group);
+    let variable = || vec![("SANDBAR_GROUP".to_owned(), "env".to_owned())];
+    assert_eq!(load(vec![], None), ("file".to_owned(), Source::File));
+    assert_eq!(load(variable(), None), ("env".to_owned(), Source::Env));
+    assert_eq!(
+        load(variable(), Some("flag")),
+        ("flag".to_owned(), Source::Flag)
+    );
 }
 
 #[test]
@@ -195,7 +222,7 @@ fn a_section_claims_the_file_of_its_name() {
     let text = "plugin_dir = \".\"\n[plugins.a]\nstate = true\n[plugins.c]\nfile = \"b.wasm\"\n";
     std::fs::write(&file, text).unwrap();
     let options = || Options {
-        config: Some(file.clone()),
+        file: FileChoice::Named(file.clone()),
         ..Options::default()
     };
     let served = Config::load(options()).unwrap().served(&[]).unwrap();
@@ -208,4 +235,150 @@ fn a_section_claims_the_file_of_its_name() {
     std::fs::write(&file, format!("{text}[plugins.d]\n")).unwrap();
     let error = Config::load(options()).unwrap().served(&[]).unwrap_err();
     assert!(error.to_string().ends_with("sandbar.toml:6:10: there is no file for plugin `d`; set `file`, or put d.wasm into the folder of plugins"), "{error}");
+}
+
+#[test]
+fn everything_that_is_wrong_is_found_at_once() {
+    let text = "\
+grop = \"a\"
+grace = 5
+[defaults.retry]
+initial = \"2m\"
+[plugins.a]
+publish = [\"x..y\", \"ok\", \"a b\"]
+state = \"yes\"
+[plugins.b.limits]
+memory = \"lots\"
+time = \"0s\"
+";
+    let expected = "\
+1:1: unknown key `grop`; did you mean `group`?
+2:9: invalid type: integer `5`, expected a duration such as \"5s\"
+4:11: `initial` is 2m and `max` only 1m; lower the one or raise the other
+6:12: topic `x..y` has an empty token; write one dot between tokens and none at the ends
+6:26: topic \"a b\" contains ' '; white space and control characters are not allowed
+7:9: invalid type: string \"yes\", expected true or false
+9:10: \"lots\" is not a size; write it like \"64MiB\" or 1024
+10:8: `time` is 0; it must be more than that
+SANDBAR_GRUP: there is no such key; did you mean SANDBAR_GROUP?
+SANDBAR_PLUGINS__A__LIMITS__TIME: \"soon\" is not a duration; write it like \"5s\" or \"300ms\"";
+    let environment = [
+        ("SANDBAR_PLUGINS__A__LIMITS__TIME", "soon"),
+        ("SANDBAR_GRUP", "b"),
+    ];
+    assert_eq!(refused_with(text, &environment), expected);
+}
+
+#[test]
+fn variables_stand_for_keys() {
+    let text = "[plugins.my-Plugin]\nconfig = { apiKey = \"a\" }\n[plugins.my-Plugin.limits]\ntime = \"1s\"\n";
+    let environment = [
+        ("SANDBAR_BROKER__KIND", "memory"),
+        ("SANDBAR_BROKER__MEMORY__CAPACITY", "12"),
+        ("SANDBAR_DEFAULTS__LIMITS__MEMORY", "8MiB"),
+        ("SANDBAR_PLUGINS__MY_PLUGIN__LIMITS__TIME", "7s"),
+        ("SANDBAR_PLUGINS__MY_PLUGIN__PUBLISH", "a.*, b"),
+        ("SANDBAR_PLUGINS__MY_PLUGIN__REQUEST", "[\"c\"]"),
+        ("SANDBAR_PLUGINS__MY_PLUGIN__STATE", "true"),
+        (
+            "SANDBAR_PLUGINS__MY_PLUGIN__CONFIG__APIKEY",
+            "env:SANDBAR_ANY__THING",
+        ),
+        ("SANDBAR_PLUGINS__MY_PLUGIN__RETRY__MULTIPLIER", "3"),
+        ("SANDBAR_PLUGINS__OTHER__STATE", "true"),
+        ("SANDBAR_SEND_KEY", "of a verb"),
+        ("SANDBAR_PORT", "of somebody else"),
+    ];
+    let config = load_with(text, &environment).unwrap();
+    assert_eq!(config.broker.memory.capacity, 12);
+    let plugin = &config.plugins["my-Plugin"];
+    assert_eq!(plugin.limits.time, Duration::from_secs(7));
+    assert_eq!(plugin.limits.memory, 8 << 20);
+    let publish: Vec<&str> = plugin.grants.publish.iter().map(|it| it.as_str()).collect();
+    assert_eq!(publish, ["a.*", "b"]);
+    assert_eq!(plugin.grants.request.len(), 1);
+    assert!(plugin.grants.state && config.plugins["other"].grants.state);
+    assert_eq!(
+        plugin.settings["apiKey"].to_string(),
+        "env:SANDBAR_ANY__THING"
+    );
+    assert_eq!(plugin.retry.multiplier, 3.0);
+
+    let shown = config.shown();
+    let of = |keys: &[&str]| {
+        let entry = shown.iter().find(|it| it.keys == keys).unwrap();
+        (entry.source, entry.inherited)
+    };
+    assert_eq!(
+        of(&["plugins", "my-Plugin", "limits", "time"]),
+        (Source::Env, false)
+    );
+    assert_eq!(
+        of(&["plugins", "my-Plugin", "limits", "memory"]),
+        (Source::Env, true)
+    );
+    assert_eq!(
+        of(&["plugins", "my-Plugin", "limits", "content"]),
+        (Source::Default, false)
+    );
+    assert_eq!(of(&["broker", "kind"]), (Source::Env, false));
+}
+
+#[test]
+fn variables_that_stand_for_nothing_are_refused() {
+    for (name, value, expected) in [
+        (
+            "SANDBAR_PLUGINS__A__LIMITS__TYME",
+            "1s",
+            "there is no such key; did you mean SANDBAR_PLUGINS__A__LIMITS__TIME?",
+        ),
+        (
+            "SANDBAR_BROKR__MEMORY__CAPACITY",
+            "1",
+            "there is no such key; did you mean SANDBAR_BROKER__MEMORY__CAPACITY?",
+        ),
+        (
+            "SANDBAR_DEFAULTS__XYZ",
+            "1",
+            "there is no key XYZ; use one of BREAKER, LIMITS, RETRY in its place",
+        ),
+        (
+            "SANDBAR_PLUGINS__A",
+            "1",
+            "`plugins.a` is a table; name one of its keys, such as SANDBAR_PLUGINS__A__BREAKER",
+        ),
+        (
+            "SANDBAR_SEND_KEYS",
+            "1",
+            "there is no such key; did you mean SANDBAR_SEND_KEY?",
+        ),
+        (
+            "SANDBAR_PLUGINS__A__PUBLISH",
+            "[\"a\"",
+            "\"[\\\"a\\\"\" is no list: unclosed array, expected `]`",
+        ),
+        (
+            "SANDBAR_PLUGINS__A__STATE",
+            "yes",
+            "invalid type: string \"yes\", expected true or false",
+        ),
+        (
+            "SANDBAR_PLUGINS__A__PUBLISH",
+            "ok,a..b",
+            "topic `a..b` has an empty token; write one dot between tokens and none at the ends",
+        ),
+    ] {
+        assert_eq!(
+            refused_with("", &[(name, value)]),
+            format!("{name}: {expected}")
+        );
+    }
+    let twice = [
+        ("SANDBAR_PLUGINS__A__STATE", "true"),
+        ("SANDBAR_PLUGINS__a__STATE", "true"),
+    ];
+    assert_eq!(
+        refused_with("", &twice),
+        "SANDBAR_PLUGINS__a__STATE: it stands for the same key as SANDBAR_PLUGINS__A__STATE; unset one of them"
+    );
 }

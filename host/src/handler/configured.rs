@@ -47,12 +47,11 @@ impl Handler {
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use sandbar::backend::open;
     /// use sandbar::config::{Config, Options};
     /// use sandbar::handler::Handler;
     ///
     /// let config = Config::load(Options::default())?;
-    /// let broker = open("embedded", &config.data.value).await?;
+    /// let broker = config.broker.open(&config.data.value).await?;
     /// Handler::from_config(&config, &broker, "orders").await?.run().await?;
     /// # Ok(())
     /// # }

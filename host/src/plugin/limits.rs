@@ -4,11 +4,15 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::message::Payload;
 use crate::throttle::BreakerPolicy;
 
 /// Whether messages share an instance.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Isolation {
     /// Instances are kept warm and handle one message after the other: a message may see what an earlier message of the
     /// same plugin left in the guest's memory.

@@ -1,0 +1,133 @@
+//! Texts of the configuration that follow a rule: names, patterns of topics, digests, log filters.
+//!
+//! Only one value at a time, and only its form. Values that others write as well are in [`crate::value`].
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::topic::{Pattern, TopicError};
+use crate::value::written_as_text;
+
+/// The name of a plugin or a group.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name(pub(super) String);
+
+/// A topic or a pattern of topics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Topic(pub(super) Pattern);
+
+/// The digest of a component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Digest(pub(super) String);
+
+/// What is logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Filter(pub(super) String);
+
+/// Whether this can be the name of a plugin or a group, which is part of the names of queues.
+///
+/// # Errors
+/// Why it cannot.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if name.is_empty() || name.len() > 100 || !name.chars().all(legal) {
+        return Err(format!(
+            "{name:?} cannot be the name of a plugin or a group; use 1 to 100 letters, digits, `-` and `_`"
+        ));
+    }
+    Ok(())
+}
+
+impl FromStr for Name {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        check_name(text)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl FromStr for Topic {
+    type Err = TopicError;
+
+    fn from_str(text: &str) -> Result<Self, TopicError> {
+        text.parse().map(Self)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let hexadecimal = text.strip_prefix("sha256:").is_some_and(|hex| {
+            hex.len() == 64 && hex.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
+        });
+        if hexadecimal {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(
+                "a digest is `sha256:` and 64 hexadecimal digits in lower case; `sandbar inspect FILE` prints it"
+                    .to_owned(),
+            )
+        }
+    }
+}
+
+impl FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        crate::telemetry::check_filter(text)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+written_as_text!(Name, Text, "a name of letters, digits, `-` and `_`", {
+    "type": "string",
+    "pattern": "^[A-Za-z0-9_-]{1,100}$",
+    "x-type": "name",
+});
+
+written_as_text!(Topic, Text, "a topic or a pattern such as \"order.*\"", {
+    "type": "string",
+    "maxLength": 255,
+    "pattern": r"^[^.\s]+(\.[^.\s]+)*$",
+    "examples": ["order.created", "order.*", "order.>"],
+    "x-type": "topic pattern",
+});
+
+written_as_text!(Digest, Text, "a digest such as \"sha256:…\"", {
+    "type": "string",
+    "pattern": "^sha256:[0-9a-f]{64}$",
+    "x-type": "digest",
+});
+
+written_as_text!(Filter, Text, "a log level or filter", {
+    "type": "string",
+    "examples": ["info", "warn,sandbar=debug"],
+    "x-type": "text",
+});

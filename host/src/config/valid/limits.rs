@@ -1,0 +1,143 @@
+//! How much and how often: limits, retries and pauses, which a plugin has of its own or from `[defaults]`.
+//!
+//! What is left out comes from the level above; rules are checked where something was written.
+
+use super::super::file::{BreakerSection, LimitsSection, RetrySection};
+use super::super::written::Keys;
+use super::super::{Size, Time};
+use super::Checker;
+use crate::plugin::Limits;
+use crate::retry::RetryPolicy;
+use crate::throttle::BreakerPolicy;
+
+impl Checker<'_> {
+    pub(super) fn limits(
+        &mut self,
+        table: &Keys<'_>,
+        written: LimitsSection,
+        default: &Limits,
+    ) -> Limits {
+        let zero_size = |size: Option<Size>| size.is_some_and(|size| size.0 == 0);
+        let zero_time = |time: Option<Time>| time.is_some_and(|time| time.0.is_zero());
+        self.zero(
+            table,
+            &[
+                ("time", zero_time(written.time)),
+                ("load_time", zero_time(written.load_time)),
+                ("memory", zero_size(written.memory)),
+                ("concurrency", written.concurrency == Some(0)),
+                ("rate", written.rate == Some(0)),
+                ("file", zero_size(written.file)),
+            ],
+        );
+        let bytes = |size: Option<Size>, default: usize| {
+            size.map_or(default, |size| {
+                usize::try_from(size.0).unwrap_or(usize::MAX)
+            })
+        };
+        let number = |number: Option<u32>, default: usize| {
+            number.map_or(default, |number| {
+                usize::try_from(number).unwrap_or(usize::MAX)
+            })
+        };
+        let limits = Limits {
+            isolation: default.isolation,
+            breaker: default.breaker,
+            rate: written.rate.or(default.rate),
+            time: written.time.map_or(default.time, |time| time.0),
+            load_time: written.load_time.map_or(default.load_time, |time| time.0),
+            memory: bytes(written.memory, default.memory),
+            concurrency: number(written.concurrency, default.concurrency),
+            content: bytes(written.content, default.content),
+            headers: number(written.headers, default.headers),
+            header_bytes: bytes(written.header_bytes, default.header_bytes),
+            publishes: number(written.publishes, default.publishes),
+            publish_bytes: bytes(written.publish_bytes, default.publish_bytes),
+            log_lines: written.log_lines.unwrap_or(default.log_lines),
+            log_bytes: bytes(written.log_bytes, default.log_bytes),
+            state_value: bytes(written.state_value, default.state_value),
+            state_writes: number(written.state_writes, default.state_writes),
+            file: written.file.map_or(default.file, |size| size.0),
+        };
+        let shown = |bytes: usize| Size(u64::try_from(bytes).unwrap_or(u64::MAX)).to_string();
+        let contradicts = |small: usize| small > limits.memory && limits.memory > 0;
+        for (key, size) in [
+            ("content", limits.content),
+            ("state_value", limits.state_value),
+        ] {
+            if contradicts(size) && self.says(table, &[key, "memory"]) {
+                self.order(
+                    table,
+                    [(key, shown(size)), ("memory", shown(limits.memory))],
+                );
+            }
+        }
+        limits
+    }
+
+    pub(super) fn retry(
+        &mut self,
+        table: &Keys<'_>,
+        written: RetrySection,
+        default: &RetryPolicy,
+    ) -> RetryPolicy {
+        self.zero(table, &[("max_attempts", written.max_attempts == Some(0))]);
+        if let Some(value) = written.multiplier
+            && !(1.0..=1000.0).contains(&value)
+        {
+            let message = format!("`multiplier` is {value}; it must be 1 to 1000");
+            self.problem(table, "multiplier", message);
+        }
+        let retry = RetryPolicy {
+            max_attempts: written.max_attempts.unwrap_or(default.max_attempts),
+            initial: written.initial.map_or(default.initial, |time| time.0),
+            multiplier: written.multiplier.unwrap_or(default.multiplier),
+            max: written.max.map_or(default.max, |time| time.0),
+        };
+        if retry.initial > retry.max && self.says(table, &["initial", "max"]) {
+            let shown = |time| Time(time).to_string();
+            self.order(
+                table,
+                [("initial", shown(retry.initial)), ("max", shown(retry.max))],
+            );
+        }
+        retry
+    }
+
+    pub(super) fn breaker(
+        &mut self,
+        table: &Keys<'_>,
+        written: &BreakerSection,
+        default: Option<BreakerPolicy>,
+    ) -> Option<BreakerPolicy> {
+        let zero = |time: Option<Time>| time.is_some_and(|time| time.0.is_zero());
+        self.zero(
+            table,
+            &[
+                ("at_least", written.at_least == Some(0)),
+                ("window", zero(written.window)),
+                ("pause", zero(written.pause)),
+            ],
+        );
+        if let Some(share) = written.failures
+            && !(share > 0.0 && share <= 1.0)
+        {
+            let message = format!("`failures` is {share}; it must be above 0 and at most 1");
+            self.problem(table, "failures", message);
+        }
+        let enabled = written.enabled.unwrap_or(default.is_some());
+        let default = default.unwrap_or_default();
+        enabled.then_some(BreakerPolicy {
+            failures: written.failures.unwrap_or(default.failures),
+            at_least: written.at_least.unwrap_or(default.at_least),
+            window: written.window.map_or(default.window, |time| time.0),
+            pause: written.pause.map_or(default.pause, |time| time.0),
+        })
+    }
+
+    /// Whether one of these keys is written here. What is inherited was refused where it stands.
+    fn says(&self, table: &Keys<'_>, keys: &[&str]) -> bool {
+        keys.iter()
+            .any(|key| self.written.is_written(&[table, &[key]].concat()))
+    }
+}
