@@ -147,10 +147,15 @@ async fn work(place: Place, part: Arc<Part>) {
         {
             ends.push(end);
         }
+        let long = took_long(&ends);
         if is_due(&ends, more) {
             settling.push(settle(&place, std::mem::take(&mut ends)));
         }
         if more {
+            // Nothing waits, but others of this thread want their turn.
+            if long {
+                tokio::task::yield_now().await;
+            }
             continue;
         }
         tokio::select! {
@@ -164,13 +169,18 @@ async fn work(place: Place, part: Arc<Part>) {
 /// Whether ends are given to the broker now: when there are many, when nothing follows at once, when the first one has
 /// waited, or when one holds state that the next message may want to read.
 fn is_due(ends: &[End], more: bool) -> bool {
-    let (Some(first), Some(last)) = (ends.first(), ends.last()) else {
+    let Some(last) = ends.last() else {
         return false;
     };
-    !more
-        || ends.len() >= TOGETHER
-        || last.began_ms > first.began_ms
-        || last.settlement.effects.state.is_some()
+    !more || ends.len() >= TOGETHER || took_long(ends) || last.settlement.effects.state.is_some()
+}
+
+/// Whether a millisecond has begun since the first of these did.
+fn took_long(ends: &[End]) -> bool {
+    let (first, last) = (ends.first(), ends.last());
+    first
+        .zip(last)
+        .is_some_and(|(first, last)| last.began_ms > first.began_ms)
 }
 
 /// Settles together what has ended; the order is that of the calls of this function.
