@@ -17,6 +17,7 @@ use crate::topic::{Pattern, TopicName};
 mod delivery;
 mod embedded;
 mod error;
+mod heartbeat;
 mod kinds;
 pub mod local;
 mod memory;
@@ -29,6 +30,7 @@ mod waiting;
 pub use delivery::{Delivery, Effects, Release, Settlement, Token, Verdict};
 pub use embedded::{EmbeddedBackend, EmbeddedOptions};
 pub use error::{BackendError, PublishError, SettleError};
+pub(crate) use heartbeat::{Heartbeat, Held};
 pub use kinds::{BrokerKind, BrokerOptions, KINDS, OpenError, Opened, Reach, open};
 pub use local::LocalBackend;
 pub use memory::{MemoryBackend, MemoryOptions};
@@ -244,6 +246,13 @@ impl Outgoing {
             mandatory: false,
             route: None,
         }
+    }
+}
+
+/// To the topic of the message, at once.
+impl From<Message> for Outgoing {
+    fn from(message: Message) -> Self {
+        Self::new(message)
     }
 }
 

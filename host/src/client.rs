@@ -1,59 +1,93 @@
-//! Sends messages and asks for replies: the seed's `BrokerClient`.
+//! Sends messages, receives those of its own topic, and asks for replies: the seed's `BrokerClient`.
 //!
-//! A client owns one ephemeral reply queue; replies are correlated by identifier, so many requests can be in flight, and
-//! a reply that comes too late is dropped and counted, never handed to a later request. It does not handle messages.
+//! Replies to requests are correlated by identifier and go through a queue of their own, so many requests can be in
+//! flight, and a reply that comes too late is dropped and counted, never handed to a later request. It does not handle
+//! messages.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio_util::task::AbortOnDropHandle;
+use futures_util::Stream;
+use futures_util::stream;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::backend::{
-    Backend, BackendError, Delivery, Destination, Effects, Outgoing, PublishError, Queue,
-    QueueName, QueueSpec, Receipt, SourceEvent, Verdict,
+    Backend, BackendError, Destination, Outgoing, PublishError, QueueName, QueueSpec, Receipt,
 };
+use crate::broker::{Broker, BuildError};
+use crate::config::Config;
 use crate::message::Message;
+use crate::publisher::{BackendPublisher, Publisher};
+use crate::subscriber::{BackendSubscriber, Subscriber};
 use crate::topic::TopicName;
-use crate::wire::{self, Form};
 
-/// Publishes, and waits for replies.
+mod pool;
+mod requests;
+
+pub use pool::{ClientPool, PoolOptions, PooledClient};
+
+use requests::Requests;
+
+/// How long [`Client::receive_many`] waits when nothing else is said.
+pub const RECEIVE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A longer wait is as good as this one, and moments don't overflow.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Publishes, receives, and waits for replies.
+///
+/// ```
+/// use std::sync::Arc;
+/// use sandbar::backend::MemoryBackend;
+/// use sandbar::client::Client;
+/// use sandbar::message::{Message, Payload};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let broker = Arc::new(MemoryBackend::new());
+/// let users = Client::connect_as(broker.clone(), "user.get".parse()?).await?;
+/// let client = Client::connect_as(broker, "user.get.reply".parse()?).await?;
+///
+/// // What it sends asks for replies to its own topic, unless the message names another one.
+/// client.send(Message::new("user.get".parse()?, Payload::text("7")).into()).await?;
+///
+/// let question = users.receive().await?;
+/// let topic = question.reply_topic.clone().expect("the client set its own topic");
+/// let answer = Message::new(topic, Payload::text("Ada")).with_identifier(question.identifier);
+/// users.send(answer.into()).await?;
+///
+/// assert_eq!(client.receive().await?.payload.content, "Ada");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Client {
-    backend: Arc<dyn Backend>,
-    queue: Queue,
-    reply_topic: TopicName,
-    waiting: Arc<Waiting>,
-    _pump: AbortOnDropHandle<()>,
+    publisher: Arc<dyn Publisher>,
+    /// `None`: it was put together without a backend.
+    requests: Option<Requests>,
+    own: Option<Own>,
+    closed: AtomicBool,
+    /// Keeps a broker open that was opened for this.
+    _broker: Option<Arc<Broker>>,
 }
 
-/// Requests in flight, by identifier.
-#[derive(Debug, Default)]
-struct Waiting {
-    requests: Mutex<HashMap<Uuid, oneshot::Sender<Arc<Message>>>>,
-    late: AtomicU64,
+/// The topic of a client, and what arrives there.
+#[derive(Debug)]
+struct Own {
+    topic: TopicName,
+    inbox: Mutex<Inbox>,
+    /// How many replies were asked for, less what was received.
+    owed: AtomicI64,
 }
 
-impl Waiting {
-    fn with<T>(&self, f: impl FnOnce(&mut HashMap<Uuid, oneshot::Sender<Arc<Message>>>) -> T) -> T {
-        f(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// Takes the request out of the table when its caller stops waiting.
-struct Registration<'a> {
-    waiting: &'a Waiting,
-    identifier: Uuid,
-}
-
-impl Drop for Registration<'_> {
-    fn drop(&mut self) {
-        self.waiting
-            .with(|requests| requests.remove(&self.identifier));
-    }
+#[derive(Debug)]
+struct Inbox {
+    subscriber: Box<dyn Subscriber>,
+    /// A message that was acknowledged for a caller who stopped waiting at that moment.
+    unread: Option<Arc<Message>>,
 }
 
 /// Why a request has no reply.
@@ -79,62 +113,191 @@ pub enum RequestError {
 }
 
 impl Client {
-    /// A client with a reply queue of its own, gone when the client is closed or its process ends.
+    /// A client without a topic of its own, which can send and [`request`](Self::request). The queue for its replies is
+    /// gone when the client is closed or its process ends.
     ///
     /// # Errors
     /// When the reply queue cannot be declared.
     pub async fn connect(backend: Arc<dyn Backend>) -> Result<Self, BackendError> {
-        let name = format!("_reply.{}", Uuid::now_v7().simple());
-        let reply_topic: TopicName = name
-            .parse()
-            .map_err(|error| BackendError::Invalid(format!("{error}")))?;
-        let mut spec = QueueSpec::new(name.parse::<QueueName>()?, vec![reply_topic.clone().into()]);
-        spec.ephemeral = true;
-        let queue = backend.declare_queue(spec).await?.queue;
-        let waiting = Arc::new(Waiting::default());
-        let mut source = backend.clone().subscribe(&queue).await?;
-        let pump = {
-            let (backend, waiting) = (backend.clone(), waiting.clone());
-            tokio::spawn(async move {
-                loop {
-                    match source.next(256).await {
-                        SourceEvent::Delivered(batch) => hand_out(&*backend, &waiting, batch).await,
-                        SourceEvent::Stalled(error) => {
-                            tracing::warn!(%error, "replies cannot be received; trying again");
-                        }
-                        SourceEvent::Reconnected => {}
-                        SourceEvent::Fatal(_) => return,
-                    }
-                }
-            })
-        };
+        let requests = Requests::start(backend.clone()).await?;
         Ok(Self {
-            backend,
-            queue,
-            reply_topic,
-            waiting,
-            _pump: AbortOnDropHandle::new(pump),
+            publisher: Arc::new(BackendPublisher::new(backend)),
+            requests: Some(requests),
+            own: None,
+            closed: AtomicBool::new(false),
+            _broker: None,
         })
     }
 
-    /// Where replies to this client go.
+    /// A client that owns this topic: it can also receive what is sent there. The topic's queue is gone with the client
+    /// as well; of a unicast message only one client of a topic gets it.
+    ///
+    /// # Errors
+    /// When a queue cannot be declared.
+    pub async fn connect_as(
+        backend: Arc<dyn Backend>,
+        topic: TopicName,
+    ) -> Result<Self, BackendError> {
+        let name: QueueName = format!("_client.{}", Uuid::now_v7().simple()).parse()?;
+        let mut spec = QueueSpec::new(name, vec![topic.clone().into()]);
+        spec.ephemeral = true;
+        let subscriber = BackendSubscriber::subscribe(backend.clone(), spec).await?;
+        let client = Self::connect(backend).await?;
+        Ok(Self {
+            own: Some(Own::new(topic, Box::new(subscriber))),
+            ..client
+        })
+    }
+
+    /// A client of parts that are there already. It has no reply queue, so it cannot [`request`](Self::request).
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use sandbar::client::Client;
+    /// use sandbar::message::{Message, Payload};
+    /// use sandbar::publisher::MemoryPublisher;
+    /// use sandbar::subscriber::MemorySubscriber;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let publisher = Arc::new(MemoryPublisher::new());
+    /// let replies = [Message::new("replies".parse()?, Payload::text("Ada"))];
+    /// let subscriber = MemorySubscriber::new(vec!["replies".parse()?], replies).await?;
+    /// let client = Client::new("replies".parse()?, publisher.clone(), Box::new(subscriber));
+    /// client.send(Message::new("user.get".parse()?, Payload::text("7")).into()).await?;
+    /// assert_eq!(publisher.messages()[0].reply_topic, Some("replies".parse()?));
+    /// assert_eq!(client.receive().await?.payload.content, "Ada");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
-    pub fn reply_topic(&self) -> &TopicName {
-        &self.reply_topic
+    pub fn new(
+        topic: TopicName,
+        publisher: Arc<dyn Publisher>,
+        subscriber: Box<dyn Subscriber>,
+    ) -> Self {
+        Self {
+            publisher,
+            requests: None,
+            own: Some(Own::new(topic, subscriber)),
+            closed: AtomicBool::new(false),
+            _broker: None,
+        }
+    }
+
+    /// A client of the broker that a configuration names, with or without a topic of its own.
+    ///
+    /// # Errors
+    /// [`BuildError`], with what to do about it.
+    pub async fn from_config(
+        config: &Config,
+        topic: Option<TopicName>,
+    ) -> Result<Self, BuildError> {
+        let broker = Broker::open(config).await?;
+        let backend = broker.backend().clone();
+        let client = match topic {
+            Some(topic) => Self::connect_as(backend, topic).await?,
+            None => Self::connect(backend).await?,
+        };
+        Ok(Self {
+            _broker: Some(broker),
+            ..client
+        })
+    }
+
+    /// The same client, sending through this publisher; requests go to the broker all the same.
+    #[must_use]
+    pub fn with_publisher(self, publisher: Arc<dyn Publisher>) -> Self {
+        Self { publisher, ..self }
+    }
+
+    /// Its own topic, if it has one.
+    #[must_use]
+    pub fn topic(&self) -> Option<&TopicName> {
+        self.own.as_ref().map(|own| &own.topic)
+    }
+
+    /// Where replies to its requests go; `None` when it cannot request.
+    #[must_use]
+    pub fn reply_topic(&self) -> Option<&TopicName> {
+        self.requests.as_ref().map(Requests::topic)
     }
 
     /// Replies that came when nobody waited for them any more.
     #[must_use]
     pub fn late_replies(&self) -> u64 {
-        self.waiting.late.load(Ordering::Relaxed)
+        self.requests.as_ref().map_or(0, Requests::late)
     }
 
-    /// Publishes one message.
+    /// Publishes one message. Replies are asked for to the client's own topic, if it has one, unless the message names
+    /// another.
     ///
     /// # Errors
     /// What the broker says of it.
-    pub async fn send(&self, outgoing: Outgoing) -> Result<Receipt, PublishError> {
-        publish_one(&*self.backend, outgoing).await
+    pub async fn send(&self, mut outgoing: Outgoing) -> Result<Receipt, PublishError> {
+        let Some(own) = &self.own else {
+            return self.publisher.send(outgoing).await;
+        };
+        let asks = outgoing.message.reply_topic.is_none();
+        let topic = &mut outgoing.message.reply_topic;
+        topic.get_or_insert_with(|| own.topic.clone());
+        let sent = self.publisher.send(outgoing).await;
+        if asks && sent.is_ok() {
+            own.owed.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    /// Waits for the next message of its own topic and acknowledges it. Nothing is lost when the future is dropped.
+    ///
+    /// # Errors
+    /// Why there will be none: it has no topic, or it was closed.
+    pub async fn receive(&self) -> Result<Arc<Message>, BackendError> {
+        let own = self.own.as_ref().ok_or_else(|| {
+            let text = "the client has no topic of its own; make it with `connect_as`";
+            BackendError::Invalid(text.to_owned())
+        })?;
+        let message = own.inbox.lock().await.receive().await?;
+        own.owed.fetch_sub(1, Ordering::Relaxed);
+        Ok(message)
+    }
+
+    /// Up to `count` messages of its own topic, those that arrive within the time-out ([`RECEIVE_TIMEOUT`] when `None`);
+    /// it begins now. Each is yielded when it arrives; the stream ends early with an error when there can be no more.
+    ///
+    /// ```
+    /// use std::{pin::pin, sync::Arc, time::Duration};
+    /// use futures_util::StreamExt;
+    /// use sandbar::{backend::MemoryBackend, client::Client, message::{Message, Payload}};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::connect_as(Arc::new(MemoryBackend::new()), "news".parse()?).await?;
+    /// for text in ["1", "2"] {
+    ///     client.send(Message::new("news".parse()?, Payload::text(text)).into()).await?;
+    /// }
+    /// let mut messages = pin!(client.receive_many(10, Some(Duration::from_millis(50))));
+    /// let mut count = 0;
+    /// while let Some(message) = messages.next().await {
+    ///     println!("{:?}", message?.payload.content);
+    ///     count += 1;
+    /// }
+    /// assert_eq!(count, 2); // the time ran out before the third one
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn receive_many(
+        &self,
+        count: usize,
+        timeout: Option<Duration>,
+    ) -> impl Stream<Item = Result<Arc<Message>, BackendError>> + Send + '_ {
+        let until = Instant::now() + timeout.unwrap_or(RECEIVE_TIMEOUT).min(LONGEST);
+        stream::unfold(count, move |left| async move {
+            let left = left.checked_sub(1)?;
+            let received = timeout_at(until, self.receive()).await.ok()?;
+            let left = if received.is_ok() { left } else { 0 };
+            Some((received, left))
+        })
     }
 
     /// Publishes a message and waits for its reply, which may have any status.
@@ -147,74 +310,70 @@ impl Client {
         message: Message,
         timeout: Duration,
     ) -> Result<Arc<Message>, RequestError> {
-        let identifier = message.identifier;
-        let topic = message.topic.clone();
-        let (sender, receiver) = oneshot::channel();
-        let known = self
-            .waiting
-            .with(|requests| match requests.entry(identifier) {
-                std::collections::hash_map::Entry::Occupied(_) => true,
-                std::collections::hash_map::Entry::Vacant(slot) => {
-                    slot.insert(sender);
-                    false
-                }
-            });
-        if known {
-            return Err(RequestError::InFlight(identifier));
-        }
-        let _registration = Registration {
-            waiting: &self.waiting,
-            identifier,
-        };
-        let mut outgoing = Outgoing::new(message.with_reply_topic(self.reply_topic.clone()));
+        let requests = self.requests.as_ref().ok_or_else(|| {
+            let text = "the client has no queue for replies; make it with `connect`";
+            RequestError::Backend(BackendError::Invalid(text.to_owned()))
+        })?;
+        let mut outgoing = Outgoing::new(message.with_reply_topic(requests.topic().clone()));
         outgoing.mandatory = true;
         outgoing.to = Destination::Topic;
-        let exchange = async {
-            publish_one(&*self.backend, outgoing).await?;
-            receiver
-                .await
-                .map_err(|_| RequestError::Backend(BackendError::Closed))
-        };
-        match tokio::time::timeout(timeout, exchange).await {
-            Ok(reply) => reply,
-            Err(_) => Err(RequestError::Timeout { topic, timeout }),
-        }
+        requests.request(outgoing, timeout).await
     }
 
-    /// Deletes the reply queue.
+    /// Whether it was closed, or the broker ended it.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed) || self.requests.as_ref().is_some_and(Requests::ended)
+    }
+
+    /// Deletes its queues.
     pub async fn close(&self) {
-        if let Err(error) = self.backend.delete_queue(&self.queue.name).await {
-            tracing::debug!(%error, "the reply queue stays until the broker drops it");
+        self.closed.store(true, Ordering::Relaxed);
+        if let Some(requests) = &self.requests {
+            requests.close().await;
+        }
+        if let Some(own) = &self.own {
+            own.inbox.lock().await.subscriber.close().await;
+        }
+    }
+
+    /// Whether a reply may come that its next user would take for his own.
+    fn owes_replies(&self) -> bool {
+        let owed = self
+            .own
+            .as_ref()
+            .map(|own| own.owed.load(Ordering::Relaxed));
+        owed.is_some_and(|owed| owed != 0)
+    }
+}
+
+impl Own {
+    fn new(topic: TopicName, subscriber: Box<dyn Subscriber>) -> Self {
+        let inbox = Inbox {
+            subscriber,
+            unread: None,
+        };
+        Self {
+            topic,
+            inbox: Mutex::new(inbox),
+            owed: AtomicI64::new(0),
         }
     }
 }
 
-async fn publish_one(backend: &dyn Backend, outgoing: Outgoing) -> Result<Receipt, PublishError> {
-    let mut results = backend.publish(vec![outgoing]).await;
-    results.pop().unwrap_or(Err(PublishError::Closed))
-}
-
-async fn hand_out(backend: &dyn Backend, waiting: &Waiting, batch: Vec<Delivery>) {
-    let mut settlements = Vec::with_capacity(batch.len());
-    for delivery in batch {
-        match wire::decode(Form::Native, &delivery.packet) {
-            Ok(message) => {
-                let request = waiting.with(|requests| requests.remove(&message.identifier));
-                if request.is_none_or(|request| request.send(message).is_err()) {
-                    waiting.late.fetch_add(1, Ordering::Relaxed);
-                    tracing::debug!("a reply came after its request had ended; dropped");
-                }
+impl Inbox {
+    async fn receive(&mut self) -> Result<Arc<Message>, BackendError> {
+        loop {
+            if let Some(message) = self.unread.take() {
+                return Ok(message);
             }
-            Err(error) => tracing::warn!(%error, "a reply cannot be read; dropped"),
+            let received = self.subscriber.receive().await?;
+            // Whoever stops waiting while it is being acknowledged leaves it to the next one.
+            self.unread = Some(received.message().clone());
+            if let Err(error) = received.ack().await {
+                tracing::debug!(%error, "a message was not acknowledged and comes again");
+                self.unread = None;
+            }
         }
-        settlements.push(delivery.settle(Verdict::Ack, Effects::default()));
-    }
-    for error in backend
-        .settle(settlements)
-        .await
-        .into_iter()
-        .filter_map(Result::err)
-    {
-        tracing::debug!(%error, "a reply was not settled");
     }
 }

@@ -11,10 +11,13 @@
 //! 5. The outcome becomes a reply and a verdict; failures are tried again as the [`retry`] policy says.
 //! 6. The backend commits the verdict with everything that the call did, in one transaction where it owns the [`store`].
 //!
-//! A [`handler`] runs one pipeline for each plugin, [`control`] assembles them into a host, and a [`client`] sends messages
-//! and asks for replies. ARCHITECTURE.md says what may know what.
+//! A [`handler`] runs one pipeline for each plugin, and [`control`] assembles them into a host. Programs that are no host
+//! send with a [`publisher`], receive with a [`subscriber`] (whose [`validator`] passes over duplicates), and do both and
+//! ask for replies with a [`client`], on the [`broker`] of their configuration or on any other. ARCHITECTURE.md says what
+//! may know what, and which of the seeds' classes is which here.
 
 pub mod backend;
+pub mod broker;
 pub mod call;
 pub mod client;
 pub mod clock;
@@ -28,12 +31,16 @@ pub mod message;
 pub mod periodic;
 pub mod pipeline;
 pub mod plugin;
+pub mod publisher;
+mod pump;
 mod queue;
 mod relief;
 pub mod retry;
 pub mod store;
+pub mod subscriber;
 pub mod telemetry;
 pub mod throttle;
 pub mod topic;
+pub mod validator;
 pub mod value;
 pub mod wire;

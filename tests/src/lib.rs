@@ -5,6 +5,7 @@
 pub mod contract;
 pub mod golden;
 pub mod guests;
+pub mod own_backend;
 pub mod process;
 pub mod schema;
 pub mod traffic;

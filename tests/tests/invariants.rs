@@ -125,6 +125,9 @@ fn pure_modules_wait_for_nothing_and_read_no_clock() {
         "throttle",
         "queue",
         "dispatch/conclude",
+        "validator/window",
+        "validator/duplicate/record",
+        "publisher/queued/envelope",
     ];
     let found = mentioning(
         host(&pure),
@@ -145,7 +148,17 @@ fn pure_modules_wait_for_nothing_and_read_no_clock() {
 #[test]
 fn only_the_pipeline_brings_everything_together() {
     let below = [
-        "backend", "store", "dispatch", "plugin", "guest", "call", "client",
+        "backend",
+        "store",
+        "dispatch",
+        "plugin",
+        "guest",
+        "call",
+        "client",
+        "publisher",
+        "subscriber",
+        "validator",
+        "broker",
     ];
     check(
         "nothing below the pipeline uses it",
@@ -288,5 +301,29 @@ fn the_readme_quotes_a_real_handler() {
     assert!(
         readme.contains(handler.trim()),
         "README.md shows plugins/echo as it is"
+    );
+}
+
+/// Each piece of code in the page about own backends stands in the example, to the letter.
+#[test]
+fn the_page_about_own_backends_quotes_the_example() {
+    let page = fs::read_to_string(root().join("docs/own-backend.md")).unwrap();
+    let mut example = files("tests/src/own_backend", "rs");
+    for file in ["tests/src/own_backend.rs", "tests/tests/own_backend.rs"] {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        example.push((file.to_owned(), text));
+    }
+    let quotes = page.split("```rust\n").skip(1);
+    let quotes: Vec<&str> = quotes
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert!(quotes.len() > 5, "{} quotes", quotes.len());
+    let missing = quotes.iter().filter(|quote| {
+        let stands = |(_, text): &(String, String)| text.contains(**quote);
+        !example.iter().any(stands)
+    });
+    check(
+        "docs/own-backend.md quotes tests/src/own_backend as it is",
+        missing.map(ToString::to_string).collect(),
     );
 }

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Outgoing;
-use crate::store::{DeadLetter, FailedAttempt, StateEffects};
+use super::{Outgoing, QueueName};
+use crate::clock;
+use crate::store::{DeadLetter, FailedAttempt, Reason, StateEffects};
 use crate::wire::Packet;
 
 /// Identifies one delivery of one message. A later delivery of the same message has another token, and a token of an
@@ -69,6 +70,22 @@ impl Delivery {
             verdict,
             effects,
         }
+    }
+
+    /// Ends it as a dead letter that no handler has seen.
+    pub(crate) fn bury(self, queue: &QueueName, reason: Reason, error: String) -> Settlement {
+        tracing::warn!(%queue, %reason, "kept as a dead letter: {error}");
+        let letter = DeadLetter {
+            packet: self.packet.clone(),
+            reason,
+            error,
+            plugin: None,
+            digest: None,
+            queue: queue.to_string(),
+            attempts: self.attempt,
+            at_ms: clock::now_ms(),
+        };
+        self.settle(Verdict::DeadLetter(Box::new(letter)), Effects::default())
     }
 }
 

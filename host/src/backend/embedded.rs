@@ -45,7 +45,27 @@ use shared::{Shared, releaser};
 /// How long closing may take.
 const CLOSE: Duration = Duration::from_secs(15);
 
-/// A broker in a data folder.
+/// A broker in a data folder: the seed's `DatabaseBrokerQueue` is any queue of it.
+///
+/// ```
+/// use std::time::Duration;
+/// use sandbar::backend::{Backend, EmbeddedBackend, EmbeddedOptions, Outgoing, QueueSpec};
+/// use sandbar::message::{Message, Payload};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let data = folder.path();
+/// let broker = EmbeddedBackend::open(data, EmbeddedOptions::default()).await?;
+/// let queue = broker.declare_queue(QueueSpec::new("q".parse()?, vec!["t".parse()?])).await?.queue;
+/// broker.publish(vec![Outgoing::new(Message::new("t".parse()?, Payload::text("7")))]).await;
+/// broker.close().await; // or the end of the process, in whatever way
+///
+/// let broker = EmbeddedBackend::open(data, EmbeddedOptions::default()).await?;
+/// assert_eq!(broker.receive(&queue, 1, Duration::from_secs(1)).await?.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct EmbeddedBackend {
     shared: Arc<Shared>,

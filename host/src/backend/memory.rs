@@ -68,7 +68,23 @@ impl Kind for MemoryOptions {
     }
 }
 
-/// A broker in the memory of this process.
+/// A broker in the memory of this process: the seed's `InMemoryBrokerQueue` is any queue of it.
+///
+/// ```
+/// use std::time::Duration;
+/// use sandbar::backend::{Backend, Effects, MemoryBackend, Outgoing, QueueSpec, Verdict};
+/// use sandbar::message::{Message, Payload};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let broker = MemoryBackend::new();
+/// let queue = broker.declare_queue(QueueSpec::new("q".parse()?, vec!["t".parse()?])).await?.queue;
+/// broker.publish(vec![Outgoing::new(Message::new("t".parse()?, Payload::text("7")))]).await;
+/// let delivery = broker.receive(&queue, 1, Duration::from_secs(1)).await?.remove(0);
+/// broker.settle(vec![delivery.settle(Verdict::Ack, Effects::default())]).await.remove(0)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct MemoryBackend {
     shared: Arc<Shared>,
