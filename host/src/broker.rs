@@ -40,8 +40,7 @@ use crate::store::{Store, StoreError};
 pub struct Broker {
     // First, so that nobody gets in any more when the rest goes.
     server: Option<Server>,
-    backend: Arc<dyn Backend>,
-    store: Arc<dyn Store>,
+    opened: Opened,
 }
 
 /// Brokers in use.
@@ -67,7 +66,10 @@ impl Broker {
         let mut open = OPEN.lock().await;
         open.retain(|known| known.broker.strong_count() > 0);
         let same = |known: &&InUse| known.data == data && known.options == *options;
-        if let Some(broker) = open.iter().find(same).and_then(|known| known.broker.upgrade())
+        if let Some(broker) = open
+            .iter()
+            .find(same)
+            .and_then(|known| known.broker.upgrade())
             && broker.usable().await
         {
             return Ok(broker);
@@ -83,7 +85,7 @@ impl Broker {
     }
 
     async fn connect(options: &BrokerOptions, data: &Path) -> Result<Self, BuildError> {
-        let (Opened { backend, store }, owner) = match find(options, data).await {
+        let (opened, owner) = match find(options, data).await {
             Ok(OpenedData {
                 backend,
                 store,
@@ -99,39 +101,39 @@ impl Broker {
             Err(error) => return Err(error.into()),
         };
         let server = match owner {
-            true => Some(serve(data, backend.clone(), store.clone())?),
+            true => Some(serve(data, opened.backend.clone(), opened.store.clone())?),
             false => None,
         };
-        Ok(Self {
-            server,
-            backend,
-            store,
-        })
+        Ok(Self { server, opened })
     }
 
     /// The broker itself.
     #[must_use]
     pub fn backend(&self) -> &Arc<dyn Backend> {
-        &self.backend
+        &self.opened.backend
     }
 
     /// The store that commits with it.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+        &self.opened.store
+    }
+
+    /// Both, as a [`Handler`](crate::handler::Handler) takes them.
+    #[must_use]
+    pub fn opened(&self) -> &Opened {
+        &self.opened
     }
 
     /// Ends everything that waits, and returns when all that was accepted is written. While others still have the
     /// broker it stays open, and the last one of them ends it.
     pub async fn close(self: Arc<Self>) {
         match Arc::into_inner(self) {
-            Some(Self {
-                server, backend, ..
-            }) => {
+            Some(Self { server, opened }) => {
                 if let Some(server) = server {
                     server.close().await;
                 }
-                backend.close().await;
+                opened.backend.close().await;
             }
             None => tracing::debug!("the broker stays open, for it is in use elsewhere"),
         }
@@ -140,10 +142,10 @@ impl Broker {
     /// A broker of our own or of the network recovers from everything but its end; that of another process may have gone
     /// with it.
     async fn usable(&self) -> bool {
-        match self.backend.health().await {
+        match self.opened.backend.health().await {
             Ok(_) => true,
             Err(BackendError::Closed) => false,
-            Err(_) => self.backend.kind() != "local",
+            Err(_) => self.opened.backend.kind() != "local",
         }
     }
 }

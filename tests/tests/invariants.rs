@@ -327,3 +327,47 @@ fn the_page_about_own_backends_quotes_the_example() {
         missing.map(ToString::to_string).collect(),
     );
 }
+
+/// Each row of the tables of the seeds' classes names what shows it, and that exists.
+#[test]
+fn the_seeds_classes_are_shown_by_what_exists() {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let (_, section) = page.split_once("## The seeds' classes").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let sources = [
+        files("host/src", "rs"),
+        files("tests", "rs"),
+        files("guest-sdk", "rs"),
+    ]
+    .concat();
+    let rows = section
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.contains("shown by"));
+    let (mut count, mut missing) = (0, Vec::new());
+    for row in rows {
+        let shown = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let names: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        if names.is_empty() {
+            missing.push(format!("nothing shows {row}"));
+        }
+        for name in names {
+            count += 1;
+            let exists = match name.ends_with(".rs") {
+                // A doc test runs unless it is marked as something else.
+                true => sources
+                    .iter()
+                    .any(|(file, text)| file == name && text.contains("/// ```\n")),
+                false => {
+                    let (test, case) = (format!("fn {name}("), format!("            {name}\n"));
+                    let shows = |text: &str| text.contains(&test) || text.contains(&case);
+                    sources.iter().any(|(_, text)| shows(text))
+                }
+            };
+            if !exists {
+                missing.push(format!("`{name}` does not exist: {row}"));
+            }
+        }
+    }
+    assert!(count > 60, "{count} names");
+    check("ARCHITECTURE.md names tests that exist", missing);
+}

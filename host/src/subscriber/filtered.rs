@@ -57,13 +57,6 @@ pub struct FilteredSubscriber {
     parked: FuturesUnordered<BoxFuture<'static, Received>>,
 }
 
-/// What becomes of a message.
-enum Judged {
-    HandOut(Received),
-    Pass,
-    Park(BoxFuture<'static, Received>),
-}
-
 impl FilteredSubscriber {
     /// Asks the validators in this order about what `inner` receives.
     #[must_use]
@@ -77,7 +70,8 @@ impl FilteredSubscriber {
         }
     }
 
-    async fn judge(&mut self, received: Received) -> Judged {
+    /// The message if it may be handed out; parks or refuses it otherwise.
+    async fn judge(&mut self, received: Received) -> Option<Received> {
         let mut checked = Vec::with_capacity(self.validators.len());
         for validator in &self.validators {
             let validity = loop {
@@ -96,17 +90,18 @@ impl FilteredSubscriber {
                 Validity::Invalid(why) => {
                     drop(checked);
                     self.refuse(received, &why).await;
-                    return Judged::Pass;
+                    return None;
                 }
                 Validity::Busy(ended) => {
-                    return Judged::Park(Box::pin(async move {
+                    self.parked.push(Box::pin(async move {
                         ended.await;
                         received
                     }));
+                    return None;
                 }
             }
         }
-        Judged::HandOut(received.checked(checked))
+        Some(received.checked(checked))
     }
 
     async fn refuse(&mut self, received: Received, why: &str) {
@@ -142,11 +137,7 @@ impl Subscriber for FilteredSubscriber {
             };
             let mut handed_out = Vec::with_capacity(batch.len());
             for received in batch {
-                match self.judge(received).await {
-                    Judged::HandOut(received) => handed_out.push(received),
-                    Judged::Pass => {}
-                    Judged::Park(waiting) => self.parked.push(waiting),
-                }
+                handed_out.extend(self.judge(received).await);
             }
             if !handed_out.is_empty() {
                 return Ok(handed_out);

@@ -79,7 +79,10 @@ async fn a_retry_is_not_its_own_duplicate() -> Outcome {
         let mut subscriber = subscriber(&backend, validator).await?;
         publish(&*backend, &[message("t", "1")?]).await?;
         drop(next(&mut *subscriber).await?);
-        next(&mut *subscriber).await?.retry(Duration::ZERO, "not yet").await?;
+        next(&mut *subscriber)
+            .await?
+            .retry(Duration::ZERO, "not yet")
+            .await?;
         let third = next(&mut *subscriber).await?;
         assert_eq!(third.attempt(), 2);
         third.ack().await?;
