@@ -59,7 +59,7 @@ async fn a_duplicate_is_acknowledged_and_counted() -> Outcome {
         let mut subscriber = subscriber(&backend, validator).await?;
         let one = message("order.create", "1")?;
         for count in 0..3 {
-            publish(&*backend, &[one.clone()]).await?;
+            publish(&*backend, std::slice::from_ref(&one)).await?;
             if count == 0 {
                 next(&mut *subscriber).await?.ack().await?;
             }
@@ -155,7 +155,7 @@ async fn a_stored_window_survives_the_end_of_the_process() -> Outcome {
                 next(&mut *subscriber).await?.ack().await?;
             }
         } else {
-            publish(&*backend, &[new.clone()]).await?;
+            publish(&*backend, std::slice::from_ref(&new)).await?;
             assert_eq!(text(&*next(&mut *subscriber).await?), "3");
             assert_eq!(subscriber.refused().count(), 2);
         }
@@ -244,7 +244,7 @@ async fn what_is_too_old_is_no_duplicate() -> Outcome {
         let one = message("t", "1")?;
         for (at, handled) in [(1_000, true), (1_999, false), (2_000, true), (2_999, false)] {
             clock.store(at, Ordering::Relaxed);
-            publish(&*backend, &[one.clone()]).await?;
+            publish(&*backend, std::slice::from_ref(&one)).await?;
             if handled {
                 next(&mut *subscriber).await?.ack().await?;
             }

@@ -165,7 +165,8 @@ async fn a_late_reply_is_handed_to_the_next_request() {
         matches!(asked, Err(RequestError::Timeout { .. })),
         "{asked:?}"
     );
-    let late = Message::new(client.reply_topic().clone(), Payload::text("first"));
+    let topic = client.reply_topic().unwrap().clone();
+    let late = Message::new(topic, Payload::text("first"));
     publish(&*broker.backend, late.with_identifier(first)).await;
     let second = client.request(message("t", "second"), SOON).await;
     assert_eq!(text(&second.unwrap()), "second");
