@@ -13,6 +13,10 @@ use sandbar::topic::TopicName;
 use sandbar::wire::{self, Form};
 use tokio::sync::watch;
 
+mod questions;
+
+pub use questions::Questions;
+
 /// How long something that must come may take.
 pub const SOON: Duration = Duration::from_secs(20);
 

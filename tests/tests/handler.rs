@@ -6,15 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandbar::backend::{Effects, Opened, Outgoing, Queue, QueueSpec, Verdict, open};
+use sandbar::backend::{Opened, open};
 use sandbar::client::Client;
 use sandbar::config::Config;
 use sandbar::dispatch::{Dispatcher, Kind, Request, Response, ResponseError};
 use sandbar::handler::{Handler, HandlerError, Port};
-use sandbar::message::{Message, Payload};
-use sandbar::wire::{self, Form};
+use sandbar::message::Payload;
 use sandbar_tests::guests::guest;
-use sandbar_tests::traffic::{SOON, message, publish, take, text, topic, wait_for};
+use sandbar_tests::traffic::{Questions, SOON, message, publish, take, text, topic, wait_for};
 use tokio::sync::Notify;
 
 /// How long we look for a message that must not come.
@@ -50,68 +49,16 @@ fn configured(folder: &Path, limits: &str) -> Config {
     Config::from_file(file).unwrap()
 }
 
-/// Questions that come to `ask.me`, answered by the test.
-struct Questions {
-    broker: Opened,
-    queue: Queue,
-}
-
-impl Questions {
-    async fn new(broker: &Opened) -> Self {
-        let spec = QueueSpec::new(
-            "questions".parse().unwrap(),
-            vec!["ask.me".parse().unwrap()],
-        );
-        let queue = broker.backend.declare_queue(spec).await.unwrap().queue;
-        Self {
-            broker: broker.clone(),
-            queue,
-        }
-    }
-
-    /// Up to `most`, however few come.
-    async fn next(&self, most: usize, wait: Duration) -> Vec<Arc<Message>> {
-        let batch = self.broker.backend.receive(&self.queue, most, wait).await;
-        let mut found = Vec::new();
-        for delivery in batch.unwrap() {
-            found.push(wire::decode(Form::Native, &delivery.packet).unwrap());
-            let settled = delivery.settle(Verdict::Ack, Effects::default());
-            let mut results = self.broker.backend.settle(vec![settled]).await;
-            results.pop().unwrap().unwrap();
-        }
-        found
-    }
-
-    async fn answer(&self, questions: &[Arc<Message>]) {
-        for question in questions {
-            let reply_topic = question.reply_topic.clone().unwrap();
-            let reply = Message::new(reply_topic, question.payload.clone());
-            let reply = reply.with_identifier(question.identifier);
-            let mut sent = self
-                .broker
-                .backend
-                .publish(vec![Outgoing::new(reply)])
-                .await;
-            sent.pop().unwrap().unwrap();
-        }
-    }
-}
-
 /// Sends three times as many messages as may be handled at once, and sees how many are.
 async fn at_once(broker: &Opened, to: &str, content: &str, concurrency: usize) {
-    let questions = Questions::new(broker).await;
+    let questions = Questions::to(&broker.backend, "ask.me").await;
     for number in 0..3 * concurrency {
         let content = format!("{content}{number}");
         publish(&*broker.backend, message(to, &content)).await;
     }
     for round in 0..3 {
-        let mut asked = Vec::new();
-        while asked.len() < concurrency {
-            let more = questions.next(concurrency - asked.len(), SOON).await;
-            assert!(!more.is_empty(), "round {round}: {} run", asked.len());
-            asked.extend(more);
-        }
-        let more = questions.next(1, NEVER).await;
+        let asked = questions.exactly(concurrency).await;
+        let more = questions.up_to(1, NEVER).await;
         assert!(
             more.is_empty(),
             "round {round}: more than {concurrency} run"

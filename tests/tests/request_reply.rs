@@ -8,16 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use sandbar::backend::{Backend, Effects, Outgoing, PublishError, Queue, QueueSpec, Verdict, open};
+use sandbar::backend::{PublishError, open};
 use sandbar::client::{Client, RequestError};
 use sandbar::control::{Host, HostOptions, ServedPlugin};
 use sandbar::dispatch::{Dispatcher, Kind, Request, Response, ResponseError};
 use sandbar::message::{Message, Payload};
 use sandbar::plugin::PluginSpec;
 use sandbar::retry::RetryPolicy;
-use sandbar::wire::{self, Form};
 use sandbar_tests::guests::guest;
-use sandbar_tests::traffic::{SOON, eventually, message, text, topic};
+use sandbar_tests::traffic::{Questions, SOON, eventually, message, text, topic};
 
 /// Who asks the topic `ask.me`.
 #[derive(Debug, Clone, Copy)]
@@ -31,9 +30,7 @@ enum Asker {
 
 struct Fixture {
     host: Host,
-    backend: Arc<dyn Backend>,
-    /// Where the questions come.
-    questions: Queue,
+    questions: Questions,
     _folder: tempfile::TempDir,
 }
 
@@ -74,14 +71,9 @@ async fn fixture(kind: &str) -> Fixture {
     let host = Host::start(opened.backend, opened.store, options)
         .await
         .unwrap();
-    let spec = QueueSpec::new(
-        "questions".parse().unwrap(),
-        vec!["ask.me".parse().unwrap()],
-    );
-    let questions = backend.declare_queue(spec).await.unwrap().queue;
+    let questions = Questions::to(&backend, "ask.me").await;
     Fixture {
         host,
-        backend,
         questions,
         _folder: folder,
     }
@@ -110,39 +102,6 @@ impl Fixture {
         client.request(asking, patience_of_client).await
     }
 
-    /// So many questions, as they come.
-    async fn questions(&self, count: usize) -> Vec<Arc<Message>> {
-        let mut found = Vec::new();
-        while found.len() < count {
-            let more = count - found.len();
-            let batch = self.backend.receive(&self.questions, more, SOON).await;
-            let batch = batch.unwrap();
-            assert!(!batch.is_empty(), "{} of {count} questions", found.len());
-            let mut settlements = Vec::new();
-            for delivery in batch {
-                found.push(wire::decode(Form::Native, &delivery.packet).unwrap());
-                settlements.push(delivery.settle(Verdict::Ack, Effects::default()));
-            }
-            for settled in self.backend.settle(settlements).await {
-                settled.unwrap();
-            }
-        }
-        found
-    }
-
-    /// Answers questions in this order.
-    async fn answer(&self, questions: &[Arc<Message>]) {
-        let answers = questions.iter().map(|question| {
-            let content = format!("re: {}", text(question));
-            let reply_topic = question.reply_topic.clone().unwrap();
-            let reply = Message::new(reply_topic, Payload::text(content));
-            Outgoing::new(reply.with_identifier(question.identifier))
-        });
-        for sent in self.backend.publish(answers.collect()).await {
-            sent.unwrap();
-        }
-    }
-
     async fn late(&self, count: u64) {
         eventually("the late reply is counted", async || {
             self.host.client().late_replies() == count
@@ -160,13 +119,13 @@ async fn in_flight(kind: &str, asker: Asker, count: usize) {
         .map(|question| fixture.ask(asker, question, SOON));
     let asking = join_all(asking);
     let answering = async {
-        let mut questions = fixture.questions(count).await;
+        let mut questions = fixture.questions.exactly(count).await;
         let identifiers: HashSet<_> = questions.iter().map(|it| it.identifier).collect();
         assert_eq!(identifiers.len(), count, "each has its own identifier");
         let topics: HashSet<_> = questions.iter().map(|it| &it.reply_topic).collect();
         assert_eq!(topics.len(), 1, "all share one reply queue");
         questions.reverse();
-        fixture.answer(&questions).await;
+        fixture.questions.answer(&questions).await;
     };
     let (replies, ()) = tokio::join!(asking, answering);
     for (question, reply) in asked.iter().zip(replies) {
@@ -205,15 +164,18 @@ async fn late_reply(kind: &str, asker: Asker) {
     let fixture = fixture(kind).await;
     let asking = fixture.ask(asker, "x", Duration::from_millis(200));
     let answering = async {
-        let questions = fixture.questions(2).await;
+        let questions = fixture.questions.exactly(2).await;
         assert_ne!(questions[0].identifier, questions[1].identifier);
         // To the first question first, although nobody waits for it; then to the second, unless that is late too.
-        fixture.answer(&questions[..1]).await;
+        fixture.questions.answer(&questions[..1]).await;
         fixture.late(1).await;
-        fixture.answer(&questions[1..]).await;
+        fixture.questions.answer(&questions[1..]).await;
         // A slow machine may need more attempts.
         loop {
-            fixture.answer(&fixture.questions(1).await).await;
+            fixture
+                .questions
+                .answer(&fixture.questions.exactly(1).await)
+                .await;
         }
     };
     let reply = tokio::select! {
@@ -239,13 +201,13 @@ async fn a_late_reply_is_never_handed_to_a_later_request(kind: &str) {
         matches!(error, Err(RequestError::Timeout { .. })),
         "{error:?}"
     );
-    let first = fixture.questions(1).await;
+    let first = fixture.questions.exactly(1).await;
     let asking = fixture.ask(Asker::Client, "second", SOON);
     let answering = async {
-        let second = fixture.questions(1).await;
-        fixture.answer(&first).await;
+        let second = fixture.questions.exactly(1).await;
+        fixture.questions.answer(&first).await;
         fixture.late(1).await;
-        fixture.answer(&second).await;
+        fixture.questions.answer(&second).await;
     };
     let (reply, ()) = tokio::join!(asking, answering);
     assert_eq!(text(&reply.unwrap()), "re: second");
@@ -256,9 +218,9 @@ async fn a_second_reply_is_dropped_and_counted(kind: &str) {
     let fixture = fixture(kind).await;
     let asking = fixture.ask(Asker::Client, "x", SOON);
     let answering = async {
-        let question = fixture.questions(1).await;
-        fixture.answer(&question).await;
-        fixture.answer(&question).await;
+        let question = fixture.questions.exactly(1).await;
+        fixture.questions.answer(&question).await;
+        fixture.questions.answer(&question).await;
         fixture.late(1).await;
     };
     let (reply, ()) = tokio::join!(asking, answering);
@@ -280,10 +242,10 @@ async fn requests_that_cannot_be_answered_are_refused_at_once(kind: &str) {
     let identifier = question.identifier;
     let asking = client.request(question.clone(), SOON);
     let answering = async {
-        let asked = fixture.questions(1).await;
+        let asked = fixture.questions.exactly(1).await;
         let again = client.request(question.clone(), SOON).await;
         assert_eq!(again, Err(RequestError::InFlight(identifier)));
-        fixture.answer(&asked).await;
+        fixture.questions.answer(&asked).await;
     };
     let (reply, ()) = tokio::join!(asking, answering);
     assert_eq!(reply.unwrap().identifier, identifier);

@@ -82,6 +82,24 @@ impl Port {
     ///
     /// # Errors
     /// As [`Handler::from_config`] and [`Port::serve`].
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use sandbar::backend::open;
+    /// use sandbar::config::{Config, Options};
+    /// use sandbar::handler::Port;
+    ///
+    /// let config = Config::load(Options::default())?;
+    /// let broker = open("embedded", &config.data.value).await?;
+    /// let port = Port::from_config(&config, &broker, "orders").await?;
+    /// tokio::signal::ctrl_c().await?;
+    /// port.stop(Duration::from_secs(10)).await;
+    /// broker.backend.close().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn from_config(
         config: &Config,
         broker: &Opened,
