@@ -3,7 +3,7 @@
 use sandbar::backend::LocalBackend;
 use sandbar::broker::{Broker, BuildError};
 use sandbar::client::{Client, ClientPool, PoolOptions};
-use sandbar::config::{Config, Options, Source, Sourced};
+use sandbar::config::{Config, Flags, Options};
 use sandbar::publisher::{BackendPublisher, Publisher, PublisherBuilder, QueuedOptions};
 use sandbar::retry::RetryPolicy;
 use sandbar::subscriber::SubscriberBuilder;
@@ -12,12 +12,12 @@ use sandbar_tests::contract::{Failure, Outcome, SOON, spec};
 use super::{memory, message, next, text};
 
 fn config(folder: &tempfile::TempDir) -> Result<Config, Failure> {
-    let data = Some(Sourced {
-        value: folder.path().join("data"),
-        source: Source::Flag,
-    });
+    let flags = Flags {
+        data: Some(folder.path().join("data")),
+        ..Flags::default()
+    };
     Ok(Config::load(Options {
-        data,
+        flags,
         ..Options::default()
     })?)
 }
