@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::Packet;
 
+#[doc(hidden)]
+pub mod bare;
 mod history;
 pub(crate) mod sqlite;
 

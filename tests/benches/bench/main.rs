@@ -1,33 +1,94 @@
 //! The benchmarks: what the sandbox, the path and the disk cost, each beside the limit it is compared with.
 //!
-//! `cargo bench -p sandbar-tests` runs them all; `-- call memory` runs those. A benchmark verifies what it measured (every
-//! message comes back once, with the right content) and prints its baseline from the same run. Nothing here asserts a
+//! `cargo bench -p sandbar-tests` runs them all; `-- call memory` runs those, `-- --quick` little of each, and
+//! `-- --write docs` writes the results into the documentation. A benchmark verifies what it measured (every message comes
+//! back once, with the right content) and measures its limit in the same run, in turn with ours. Nothing here asserts a
 //! speed.
 
+mod backlog;
+mod bare;
 mod call;
+mod components;
+mod content;
+mod cores;
+mod docs;
 mod driver;
 mod embedded;
+mod fresh;
+mod machine;
 mod measure;
 mod memory;
+mod plot;
+mod plugins;
+mod rates;
+mod raw;
+mod report;
+mod settings;
+mod single;
+mod start;
+mod stats;
+mod topics;
 
-use measure::Table;
+use std::process::ExitCode;
 
-type Benchmark = fn() -> Table;
+use report::Section;
+use settings::{Settings, USAGE};
 
-fn main() {
-    let wanted: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|arg| !arg.starts_with('-'))
-        .collect();
-    let all: [(&str, Benchmark); 3] = [
-        ("call", call::run),
-        ("memory", memory::run),
-        ("embedded", embedded::run),
-    ];
-    println!("{}", measure::machine());
-    for (name, run) in all {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
-            println!("\n{}", run());
+type Benchmark = fn(&Settings) -> Section;
+
+const ALL: [(&str, Benchmark); 12] = [
+    ("call", call::run),
+    ("memory", memory::run),
+    ("embedded", embedded::run),
+    ("fresh", fresh::run),
+    ("single", single::run),
+    ("rates", rates::run),
+    ("plugins", plugins::run),
+    ("topics", topics::run),
+    ("content", content::run),
+    ("cores", cores::run),
+    ("backlog", backlog::run),
+    ("start", start::run),
+];
+
+fn main() -> ExitCode {
+    let names = ALL.map(|(name, _)| name);
+    let settings = match Settings::parse(std::env::args().skip(1), &names) {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("{error}\n\n{USAGE}\n\nbenchmarks: {}", names.join(", "));
+            return ExitCode::from(64);
         }
+    };
+    let machine = machine::describe(settings.quick);
+    for (name, value) in &machine {
+        println!("{name}: {value}");
     }
+    let mut sections = Vec::new();
+    for (name, run) in ALL.into_iter().filter(|(name, _)| settings.wants(name)) {
+        let section = run(&settings);
+        println!("\n{section}");
+        sections.push((name, section));
+    }
+    if let Some(folder) = &settings.write
+        && let Err(error) = docs::write(folder, &machine, &sections)
+    {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// As many workers as the host has by default.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+/// A runtime like the host's.
+pub(crate) fn runtime(workers: usize) -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .unwrap()
 }
