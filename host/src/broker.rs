@@ -22,12 +22,12 @@ use crate::store::{Store, StoreError};
 ///
 /// ```
 /// use sandbar::broker::Broker;
-/// use sandbar::config::{Config, Options, Source, Sourced};
+/// use sandbar::config::{Config, Flags, Options};
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
-/// let data = Some(Sourced { value: folder.path().join("data"), source: Source::Flag });
-/// let config = Config::load(Options { data, ..Options::default() })?;
+/// let flags = Flags { data: Some(folder.path().join("data")), ..Flags::default() };
+/// let config = Config::load(Options { flags, ..Options::default() })?;
 /// let broker = Broker::open(&config).await?;
 /// let same = Broker::open(&config).await?;
 /// assert!(std::sync::Arc::ptr_eq(&broker, &same));
