@@ -12,7 +12,7 @@ use super::GuestError;
 pub(super) const TICK: Duration = Duration::from_millis(10);
 /// A call on its caller's thread that is still running after so many ticks makes way for what waits behind it.
 pub(super) const TICKS: u64 = 2;
-/// How much of the memory of an ended instance is reset by writing instead of by unmapping.
+/// How much of each memory and table of an ended instance is reset by writing instead of by unmapping.
 const KEEP_RESIDENT: usize = 1024 * 1024;
 /// Stack of one call.
 const STACK: usize = 512 * 1024;
@@ -66,6 +66,7 @@ pub(super) fn new() -> wasmtime::Result<wasmtime::Engine> {
         .max_tables_per_component(64)
         .table_elements(100_000)
         .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(KEEP_RESIDENT)
         // Linux 6.7 and newer says which pages were written, so that only those are reset: a fresh instance in a third
         // of the time, and no interrupts of the other cores.
         .pagemap_scan(wasmtime::Enabled::Auto);
