@@ -14,7 +14,7 @@ use sandbar::handler::{Handler, HandlerError, Port};
 use sandbar::message::Payload;
 use sandbar_tests::guests::guest;
 use sandbar_tests::traffic::{Questions, SOON, message, publish, take, text, topic, wait_for};
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 
 /// How long we look for a message that must not come.
 const NEVER: Duration = Duration::from_millis(100);
@@ -132,15 +132,25 @@ async fn dispatcher_handler_and_port_come_from_the_configuration() {
     );
 }
 
+/// A gate that lets so many through as it was told to, however early it was told.
+fn gate() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(0))
+}
+
+/// Goes through once, as soon as one may.
+async fn pass(gate: &Semaphore) {
+    gate.acquire().await.unwrap().forget();
+}
+
 /// A command that says that it has begun, and ends when it is told to.
-fn gated(began: &Arc<Notify>, end: &Arc<Notify>) -> Dispatcher {
+fn gated(began: &Arc<Semaphore>, end: &Arc<Semaphore>) -> Dispatcher {
     let (began, end) = (began.clone(), end.clone());
     let mut dispatcher = Dispatcher::default();
     let action = move |request: Request| {
         let (began, end) = (began.clone(), end.clone());
         async move {
-            began.notify_one();
-            end.notified().await;
+            began.add_permits(1);
+            pass(&end).await;
             let attempt = Payload::text(request.attempt().to_string());
             request.publish(topic("out.done"), attempt, Default::default())?;
             Ok(())
@@ -155,13 +165,13 @@ fn gated(began: &Arc<Notify>, end: &Arc<Notify>) -> Dispatcher {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_lets_end_what_runs() {
     let broker = broker().await;
-    let (began, end) = (Arc::default(), Arc::default());
+    let (began, end) = (gate(), gate());
     let port = Port::serve(Handler::new(&broker, gated(&began, &end)));
     let port = port.await.unwrap();
     publish(&*broker.backend, message("gated", "")).await;
-    began.notified().await;
+    pass(&began).await;
     let stopping = tokio::spawn(port.stop(SOON));
-    end.notify_one();
+    end.add_permits(1);
     assert!(stopping.await.unwrap(), "everything had ended");
     assert_eq!(take(&*broker.backend, "out.done").await.len(), 1);
 }
@@ -169,20 +179,20 @@ async fn stopping_lets_end_what_runs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_is_bounded_and_what_it_cuts_off_comes_again_without_an_attempt() {
     let broker = broker().await;
-    let (began, end) = (Arc::default(), Arc::default());
+    let (began, end) = (gate(), gate());
     for _ in 0..2 {
         // It can be started again as often as one likes.
         let port = Port::serve(Handler::new(&broker, gated(&began, &end)));
         let port = port.await.unwrap();
         publish(&*broker.backend, message("gated", "")).await;
-        began.notified().await;
+        pass(&began).await;
         assert!(!port.stop(Duration::from_millis(20)).await, "it never ends");
     }
     let port = Port::serve(Handler::new(&broker, gated(&began, &end)));
     let port = port.await.unwrap();
     for _ in 0..2 {
-        began.notified().await;
-        end.notify_one();
+        pass(&began).await;
+        end.add_permits(1);
     }
     let done = wait_for(&*broker.backend, "out.done", 2).await;
     assert_eq!(
