@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::backend::BrokerOptions;
+use crate::client::PoolOptions;
 use crate::control::ServedPlugin;
 use crate::plugin::{Grants, Limits};
 use crate::retry::RetryPolicy;
@@ -71,6 +72,8 @@ pub struct Config {
     pub broker: BrokerOptions,
     /// How long a request waits for its reply.
     pub request_timeout: Sourced<Duration>,
+    /// How large a pool of clients is.
+    pub client_pool: PoolOptions,
     /// How much a plugin may use that says nothing about it.
     pub limits: Limits,
     /// When its failures are tried again.

@@ -96,13 +96,13 @@ impl ClientPool {
         }
     }
 
-    /// A pool of clients of the broker that a configuration names.
+    /// A pool of clients of the broker that a configuration names, as large as its `[client]` says.
     ///
     /// # Errors
     /// [`BuildError`], with what to do about it.
-    pub async fn from_config(config: &Config, options: PoolOptions) -> Result<Self, BuildError> {
+    pub async fn from_config(config: &Config) -> Result<Self, BuildError> {
         let broker = Broker::open(config).await?;
-        let pool = Self::new(broker.backend().clone(), options);
+        let pool = Self::new(broker.backend().clone(), config.client_pool);
         Ok(Self {
             _broker: Some(broker),
             ..pool

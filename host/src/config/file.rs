@@ -43,12 +43,15 @@ pub(super) struct File {
     pub(super) plugins: BTreeMap<Name, PluginSection>,
 }
 
-/// What the command line does when it asks for replies.
+/// Who asks for replies from outside of a plugin.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ClientSection {
     /// How long `sandbar request` waits for the reply.
     pub(super) timeout: Option<Time>,
+    /// How many clients a pool of them has at most, in programs that use the library; more callers wait.
+    #[schemars(range(min = 1), extend("x-unit" = "clients"))]
+    pub(super) maxsize: Option<u32>,
 }
 
 /// What applies to every plugin that does not say otherwise.

@@ -102,6 +102,7 @@ impl From<&Config> for File {
             broker: config.broker.clone(),
             client: ClientSection {
                 timeout: Some(Time(config.request_timeout.value)),
+                maxsize: Some(u32::try_from(config.client_pool.maxsize).unwrap_or(u32::MAX)),
             },
             defaults: DefaultsSection {
                 limits: (&config.limits).into(),

@@ -116,6 +116,9 @@ fn everything_that_can_be_written_is_read() {
         group = "g"
         grace = "3s"
         log = "debug"
+        [client]
+        timeout = "2s"
+        maxsize = 9
         [plugins.orders]
         subscribe = ["order.*"]
         publish = ["order.>", "audit"]
@@ -141,6 +144,8 @@ fn everything_that_can_be_written_is_read() {
             source: Source::File
         }
     );
+    assert_eq!(config.request_timeout.value, Duration::from_secs(2));
+    assert_eq!(config.client_pool.maxsize, 9);
     let orders = &config.plugins["orders"];
     assert_eq!(orders.limits.memory, 16 << 20);
     assert_eq!(orders.limits.isolation, Isolation::Message);

@@ -9,6 +9,7 @@ use super::problem::Problem;
 use super::written::{Keys, Written};
 use super::{Config, PluginConfig, Sourced};
 use super::{DEFAULT_DATA, DEFAULT_GRACE, DEFAULT_PLUGIN_DIR, DEFAULT_REQUEST_TIMEOUT};
+use crate::client::PoolOptions;
 use crate::control::DEFAULT_GROUP;
 use crate::plugin::{Grants, Limits};
 use crate::retry::RetryPolicy;
@@ -22,13 +23,10 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
         problems,
     };
     checker.broker(&file);
-    checker.zero(
-        &["client"],
-        &[(
-            "timeout",
-            file.client.timeout.is_some_and(|time| time.0.is_zero()),
-        )],
-    );
+    let client = &file.client;
+    let no_time = client.timeout.is_some_and(|time| time.0.is_zero());
+    let nobody = client.maxsize == Some(0);
+    checker.zero(&["client"], &[("timeout", no_time), ("maxsize", nobody)]);
     let table = ["defaults", "limits"];
     let mut limits = checker.limits(&table, file.defaults.limits, &Limits::default());
     let table = ["defaults", "breaker"];
@@ -54,6 +52,13 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
         .client
         .timeout
         .map_or(DEFAULT_REQUEST_TIMEOUT, |time| time.0);
+    let maxsize = file
+        .client
+        .maxsize
+        .and_then(|size| usize::try_from(size).ok());
+    let client_pool = PoolOptions {
+        maxsize: maxsize.unwrap_or(PoolOptions::default().maxsize),
+    };
     Config {
         file: written.file().map(ToOwned::to_owned),
         data: sourced(&written, &["data"], data),
@@ -67,6 +72,7 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
             file.log_format.unwrap_or_default(),
         ),
         broker: file.broker,
+        client_pool,
         request_timeout: sourced(&written, &["client", "timeout"], request_timeout),
         limits,
         retry,

@@ -2,7 +2,7 @@
 
 use sandbar::backend::LocalBackend;
 use sandbar::broker::{Broker, BuildError};
-use sandbar::client::{Client, ClientPool, PoolOptions};
+use sandbar::client::{Client, ClientPool};
 use sandbar::config::{Config, Flags, Options};
 use sandbar::publisher::{BackendPublisher, Publisher, PublisherBuilder, QueuedOptions};
 use sandbar::retry::RetryPolicy;
@@ -38,7 +38,7 @@ async fn everything_of_one_configuration_meets() -> Outcome {
         .await?;
     let plain = BackendPublisher::from_config(&config).await?;
     let client = Client::from_config(&config, Some("mine".parse()?)).await?;
-    let pool = ClientPool::from_config(&config, PoolOptions::default()).await?;
+    let pool = ClientPool::from_config(&config).await?;
     queued.send(message("t", "queued")?.into()).await?;
     assert_eq!(text(&*next(&mut *subscriber).await?), "queued");
     plain.send(message("mine", "plain")?.into()).await?;
