@@ -1,4 +1,5 @@
-//! Builds the plugins that `sandbar demo` carries inside the binary.
+//! Builds the plugins that `sandbar demo` carries inside the binary, and lists the sources of the Rust SDK, which
+//! `sandbar new` carries.
 //!
 //! They are built for their own target, in a folder of their own and without the wishes of the build around them, so
 //! that a coverage run, `clippy` or a cross build of the host leaves them alone.
@@ -9,6 +10,20 @@ use std::process::Command;
 
 const TARGET: &str = "wasm32-wasip2";
 const PLUGINS: [&str; 2] = ["echo", "quakes"];
+/// What the SDK consists of, with the toolchain that builds it and the workspace that its manifests inherit from.
+const SDK: [&str; 11] = [
+    "rust-toolchain.toml",
+    "Cargo.toml",
+    "Cargo.lock",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "guest-sdk/rust/Cargo.toml",
+    "guest-sdk/rust/README.md",
+    "guest-sdk/rust/src",
+    "guest-sdk/rust/macros/Cargo.toml",
+    "guest-sdk/rust/macros/src",
+    "wit/v0.1",
+];
 /// Where downloads come from and go to is the same for every build; everything else of `CARGO_…` is about the build
 /// around this one.
 const KEPT: [&str; 6] = [
@@ -21,10 +36,17 @@ const KEPT: [&str; 6] = [
 ];
 
 fn main() {
-    for path in ["../plugins", "../guest-sdk/rust", "../wit", "../Cargo.lock"] {
+    for path in [
+        "../plugins",
+        "../guest-sdk/rust",
+        "../wit",
+        "../Cargo.lock",
+        "../Cargo.toml",
+        "../rust-toolchain.toml",
+    ] {
         println!("cargo::rerun-if-changed={path}");
     }
-    if let Err(error) = build() {
+    if let Err(error) = build().and_then(|()| list_sdk()) {
         println!("cargo::error={error}");
     }
 }
@@ -54,6 +76,34 @@ fn build() -> Result<(), String> {
         let built = folder.join(TARGET).join("plugin").join(&file);
         std::fs::copy(&built, out.join(&file))
             .map_err(|error| format!("{}: {error}", built.display()))?;
+    }
+    Ok(())
+}
+
+/// Writes `sdk.rs`: the names and texts of all files that the SDK needs somewhere else.
+fn list_sdk() -> Result<(), String> {
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("..");
+    let mut files = Vec::new();
+    for part in SDK {
+        collect(&root, Path::new(part), &mut files)
+            .map_err(|error| format!("{part} of the SDK cannot be read: {error}"))?;
+    }
+    files.sort();
+    let entry = |file: &PathBuf| format!("    ({file:?}, include_str!({:?})),\n", root.join(file));
+    let entries: String = files.iter().map(entry).collect();
+    std::fs::write(out.join("sdk.rs"), format!("&[\n{entries}]\n"))
+        .map_err(|error| format!("{}: {error}", out.display()))
+}
+
+fn collect(root: &Path, part: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    let path = root.join(part);
+    if path.is_file() {
+        files.push(part.to_owned());
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(&path)? {
+        collect(root, &part.join(entry?.file_name()), files)?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ mod config;
 mod content;
 mod demo;
 mod inspect;
+mod new;
 mod options;
 mod receive;
 mod request;
@@ -53,6 +54,7 @@ enum Verb {
     Check(check::Check),
     Inspect(inspect::Inspect),
     Config(config::Config),
+    New(new::New),
 }
 
 /// A verb with its options.
@@ -124,7 +126,7 @@ impl Command {
         };
         let mut layers = options::layers(global, host.cloned(), variables)?;
         let without_file = match &verb {
-            Verb::Demo(_) | Verb::Inspect(_) => true,
+            Verb::Demo(_) | Verb::Inspect(_) | Verb::New(_) => true,
             Verb::Config(config) => config.describes(),
             _ => false,
         };
@@ -151,6 +153,7 @@ impl Command {
             Verb::Check(check) => check.run(&config).await,
             Verb::Inspect(inspect) => inspect.run().await,
             Verb::Config(verb) => verb.run(&config, &plugins),
+            Verb::New(new) => new.run(),
         }
     }
 }

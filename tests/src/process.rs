@@ -134,7 +134,20 @@ impl Folder {
 
     /// Starts a host and waits until it is ready.
     pub fn host<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Host {
-        Host::start(self, arguments)
+        self.host_in("", arguments)
+    }
+
+    /// Starts a host in a folder within this one and waits until it is ready.
+    pub fn host_in<S: AsRef<OsStr>>(
+        &self,
+        folder: &str,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Host {
+        let mut command = self.command(["run"]);
+        command
+            .args(arguments)
+            .current_dir(self.path().join(folder));
+        Host::start(command)
     }
 }
 
@@ -190,12 +203,8 @@ pub struct Host {
 }
 
 impl Host {
-    fn start<S: AsRef<OsStr>>(folder: &Folder, arguments: impl IntoIterator<Item = S>) -> Self {
-        let mut command = folder.command(["run"]);
-        command
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+    fn start(mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (sender, lines) = mpsc::channel();
         let log = Arc::new(Mutex::new(String::new()));

@@ -107,15 +107,16 @@ impl fmt::Display for Served {
             row(f, &route.kind, &route.to_string())?;
         }
         row(f, "may", &self.grants)?;
-        for line in &self.missing_grants {
+        if !self.missing_grants.is_empty() {
             row(
                 f,
                 "hint",
-                &format!(
-                    "to allow what it asks for, add to [plugins.{}]: {line}",
-                    self.name
-                ),
+                "it can ask for more; to allow that, write into sandbar.toml:",
             )?;
+            row(f, "", &format!("[plugins.{}]", self.name))?;
+        }
+        for line in &self.missing_grants {
+            row(f, "", line)?;
         }
         Ok(())
     }

@@ -39,10 +39,13 @@ impl Run {
     ) -> anyhow::Result<Ended> {
         let began = Instant::now();
         if plugins.is_empty() {
-            return Err(Usage(
-                "there is no plugin to serve; name a .wasm file, put one into ./plugins, or list it in sandbar.toml"
-                    .to_owned(),
-            )
+            let missing = match &config.plugin_dir.value {
+                Some(dir) => format!("there is no .wasm file in {}", dir.display()),
+                None => "there is no plugin to serve".to_owned(),
+            };
+            return Err(Usage(format!(
+                "{missing}; name a .wasm file, put one into ./plugins, or list it in sandbar.toml"
+            ))
             .into());
         }
         let mut signals = Signals::new()?;

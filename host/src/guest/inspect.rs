@@ -120,7 +120,9 @@ pub(super) fn check_is_component(bytes: &[u8]) -> Result<(), GuestError> {
         return no("the file is empty; was it still being written?");
     }
     if !bytes.starts_with(b"\0asm") {
-        return no("it is no WebAssembly file; a handler is a WebAssembly component");
+        return no(
+            "it is no WebAssembly file; a handler is a WebAssembly component, which Rust builds for the target wasm32-wasip2",
+        );
     }
     match Parser::new(0).parse_all(bytes).next() {
         Some(payload) => match payload.map_err(malformed)? {
@@ -149,6 +151,9 @@ pub(super) fn unknown_world(exports: &[String], wanted: &[&str]) -> GuestError {
     let hint = match near {
         Some(_) => {
             "it was built for another version of the contract; build it with an SDK of this host"
+        }
+        None if exports.is_empty() => {
+            "list its handlers in `sandbar_guest::plugin!`, or export them as the SDK of its language says"
         }
         None => "build it with a Sandbar SDK, or with the WIT of this host",
     };

@@ -9,7 +9,7 @@ fn every_verb_explains_itself() {
     let folder = Folder::new();
     check("help", &folder, &["--help"]);
     for verb in [
-        "run", "demo", "send", "request", "receive", "check", "inspect", "config",
+        "run", "demo", "send", "request", "receive", "check", "inspect", "config", "new",
     ] {
         check(&format!("help_{verb}"), &folder, &[verb, "--help"]);
     }
@@ -32,6 +32,12 @@ fn wrong_words_are_explained() {
         ("usage_bad_log_level", &["run", "--log", "loud"]),
         ("usage_pattern_as_topic", &["send", "a.*", "{}"]),
         ("usage_no_plugin", &["run"]),
+        ("new_language", &["new", "hello", "--lang", "python"]),
+        ("new_unknown_language", &["new", "hello", "--lang", "rst"]),
+        ("new_name", &["new", "my handler"]),
+        ("new_reserved", &["new", "struct"]),
+        ("new_sdk", &["new", "hello", "--sdk", "nowhere"]),
+        ("usage_empty_folder", &["run", "--plugins", "."]),
         ("usage_missing_file", &["run", "nope.wasm"]),
         ("usage_missing_folder", &["run", "--plugins", "nowhere"]),
         ("usage_no_host", &["request", "echo", "{}"]),
