@@ -22,6 +22,9 @@ mod kinds;
 pub mod local;
 mod memory;
 mod open;
+mod paging;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod route;
 mod source;
 mod table;
@@ -35,6 +38,8 @@ pub use kinds::{BrokerKind, BrokerOptions, KINDS, OpenError, Opened, Reach, open
 pub use local::LocalBackend;
 pub use memory::{MemoryBackend, MemoryOptions};
 pub use open::{OpenDataError, OpenedData, find, open_data};
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresBackend, PostgresOptions};
 pub use source::{PollingSource, Source, SourceEvent};
 
 /// A message broker.

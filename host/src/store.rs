@@ -16,9 +16,16 @@ use crate::wire::Packet;
 #[doc(hidden)]
 pub mod bare;
 mod history;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
+mod row;
+mod spec;
 pub(crate) mod sqlite;
 
 pub use history::{FailedAttempt, History};
+#[cfg(feature = "postgres")]
+#[doc(hidden)]
+pub use postgres::bare as bare_postgres;
 
 /// Plugin state and dead letters.
 #[async_trait]

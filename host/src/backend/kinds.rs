@@ -118,6 +118,9 @@ kinds! {
     Embedded embedded: EmbeddedOptions,
     /// In the memory of the host; gone when it ends.
     Memory memory: MemoryOptions,
+    /// Tables in a PostgreSQL database, durable, for several hosts.
+    #[cfg(feature = "postgres")]
+    Postgres postgres: super::PostgresOptions,
 }
 
 #[expect(
@@ -195,6 +198,29 @@ pub enum OpenError {
     Newer {
         /// The database.
         file: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest version that is known here.
+        known: i64,
+    },
+    /// What shall say where a server is doesn't.
+    #[error("the address of the {kind} broker is wrong: {reason}")]
+    Address {
+        /// Of which kind of broker.
+        kind: &'static str,
+        /// What is wrong, and how it should look.
+        reason: String,
+    },
+    /// A server cannot be reached, or refuses; the text says what to do.
+    #[error("{0}")]
+    Server(String),
+    /// The tables of a server were written by a newer release.
+    #[error(
+        "{place} has schema version {found} and this release knows {known}; use a newer release, or another schema"
+    )]
+    NewerSchema {
+        /// The server and the schema.
+        place: String,
         /// Its version.
         found: i64,
         /// The newest version that is known here.

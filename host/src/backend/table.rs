@@ -21,7 +21,7 @@ use crate::wire::Packet;
 pub(super) const MAX_CONTENT: usize = 16 << 20;
 
 /// How long a delivery waits whose effects were refused, by a full queue for example.
-const REFUSED_MS: i64 = 200;
+pub(super) const REFUSED_MS: i64 = 200;
 
 /// Topics that begin like this are where clients wait for replies: what nobody waits for any more is of no use later.
 const REPLIES: &str = "_reply.";
@@ -258,6 +258,12 @@ impl<E> Entry<E> {
     /// The length of a lease in milliseconds.
     pub(super) fn lease_ms(&self) -> i64 {
         millis(self.spec.lease).max(1)
+    }
+
+    /// Wakes receivers of this queue.
+    #[cfg(feature = "postgres")]
+    pub(super) fn arrived(&self) -> &Arc<Notify> {
+        &self.arrived
     }
 
     /// Wakes every receiver, because something becomes ready earlier than they were told.

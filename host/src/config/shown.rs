@@ -42,9 +42,36 @@ impl Config {
         let mut shown = entries(&File::from(self));
         for entry in &mut shown {
             (entry.source, entry.inherited) = origin(&self.written, &entry.keys);
+            if let Some(Value::String(text)) = &mut entry.value {
+                hide_password(text);
+            }
         }
         shown
     }
+}
+
+/// Replaces the passwords of a URL.
+fn hide_password(text: &mut String) {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return;
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let authority = match authority.rsplit_once('@') {
+        Some((user, host)) => match user.split_once(':') {
+            Some((user, _)) => format!("{user}:***@{host}"),
+            None => authority.to_owned(),
+        },
+        None => authority.to_owned(),
+    };
+    let path = match path.split_once("password=") {
+        Some((before, password)) => {
+            let end = password.find('&').unwrap_or(password.len());
+            format!("{before}password=***{}", password.split_at(end).1)
+        }
+        None => path.to_owned(),
+    };
+    *text = format!("{scheme}://{authority}{path}");
 }
 
 /// Every key with the value of an empty file.

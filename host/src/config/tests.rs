@@ -157,6 +157,25 @@ fn everything_that_can_be_written_is_read() {
     assert_eq!(orders.grants.publish.len(), 2);
 }
 
+#[cfg(feature = "postgres")]
+#[test]
+fn passwords_are_not_shown() {
+    for (url, shown) in [
+        ("postgres://u:p@s@h:1/d?a=b", "postgres://u:***@h:1/d?a=b"),
+        (
+            "postgres://u@h/d?password=p&a=b",
+            "postgres://u@h/d?password=***&a=b",
+        ),
+        ("postgres://u@h/d", "postgres://u@h/d"),
+        ("env:DATABASE_URL", "env:DATABASE_URL"),
+    ] {
+        let config = load(&format!("[broker.postgres]\nurl = \"{url}\"")).unwrap();
+        let mut all = config.shown().into_iter();
+        let found = all.find(|entry| entry.keys == ["broker", "postgres", "url"]);
+        assert_eq!(found.unwrap().value.unwrap(), shown);
+    }
+}
+
 #[test]
 fn a_broker_has_a_kind_and_options_of_its_own() {
     use crate::backend::{BrokerKind, Reach};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 
+use super::row;
 use crate::backend::OpenError;
 
 mod bulk;
@@ -18,15 +19,14 @@ mod folder;
 mod kept;
 mod queues;
 mod read;
-mod row;
 mod state;
 mod write;
 
+pub(crate) use super::row::Columns;
 pub(crate) use failure::Failure;
 pub(crate) use folder::Folder;
 pub(crate) use kept::Declared;
 pub(crate) use read::{Due, StoredRow};
-pub(crate) use row::Columns;
 pub(crate) use write::{Batch, NewRow, RetryRow, StateRow};
 
 use bulk::Bulks;

@@ -96,7 +96,7 @@ async fn other_things_in_its_place_are_refused() -> Outcome {
         .ok_or("opened")?;
     assert_eq!(
         error.to_string(),
-        "there is no broker of kind `nonsense`; use one of embedded, memory"
+        "there is no broker of kind `nonsense`; use one of embedded, memory, postgres"
     );
     Ok(())
 }

@@ -2,12 +2,11 @@
 //!
 //! Writing them is part of settling.
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
 use tokio::sync::MappedMutexGuard;
 
 use super::EmbeddedBackend;
+use crate::backend::paging::Paging;
 use crate::store::sqlite::{Failure, Reader};
 use crate::store::{DeadLetter, Store, StoreError, Versioned};
 
@@ -55,43 +54,17 @@ impl Store for EmbeddedBackend {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
-        let mut found: Vec<String> = Vec::new();
-        let (mut first, mut excluded) = match after {
-            Some(after) if after >= prefix => (after.to_owned(), true),
-            _ => (prefix.to_owned(), false),
-        };
-        while found.len() < limit {
-            // Before reading: what is committed meanwhile is in both, not in neither.
+        let mut paging = Paging::new(prefix, after, limit);
+        while let Some((first, excluded)) = paging.next() {
             let pending = self.shared.lock().states.pending(plugin, prefix);
             let page = self
                 .reader()
                 .await?
-                .state_keys(plugin, &first, excluded, limit)
+                .state_keys(plugin, first, excluded, limit)
                 .await?;
-            let last = page.last().filter(|_| page.len() == limit).cloned();
-            let mut keys: BTreeSet<String> = page
-                .into_iter()
-                .take_while(|key| key.starts_with(prefix))
-                .collect();
-            let here = |key: &String| {
-                (*key > first || (!excluded && *key == first))
-                    && last.as_ref().is_none_or(|last| key <= last)
-            };
-            for (key, exists) in pending.into_iter().filter(|(key, _)| here(key)) {
-                if exists {
-                    keys.insert(key);
-                } else {
-                    keys.remove(&key);
-                }
-            }
-            found.extend(keys);
-            match last {
-                Some(last) if last.starts_with(prefix) => (first, excluded) = (last, true),
-                _ => break,
-            }
+            paging.add(page, pending);
         }
-        found.truncate(limit);
-        Ok(found)
+        Ok(paging.found())
     }
 
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {

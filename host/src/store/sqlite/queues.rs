@@ -2,31 +2,17 @@
 //!
 //! Their messages have files of their own.
 
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 use sqlx::Row;
 
 use super::{Database, Failure};
-use crate::backend::{QueueName, QueueSpec};
-use crate::topic::Pattern;
+use crate::backend::QueueSpec;
+use crate::store::spec;
 
 /// A queue with its number.
 #[derive(Debug, Clone)]
 pub(crate) struct QueueRow {
     pub(crate) id: i64,
     pub(crate) spec: QueueSpec,
-}
-
-/// The column `spec`.
-#[derive(Serialize, Deserialize)]
-struct Spec {
-    topics: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    dead_letter: Option<String>,
-    lease_ms: u64,
-    #[serde(default)]
-    ephemeral: bool,
 }
 
 impl Database {
@@ -50,7 +36,7 @@ impl Database {
                 };
                 let (id, name, group, spec) =
                     columns().map_err(|error| unreadable(error.to_string()))?;
-                let spec = read(&name, group, &spec)
+                let spec = spec::read(&name, group, &spec)
                     .map_err(|error| unreadable(format!("{name}: {error}")))?;
                 Ok(QueueRow { id, spec })
             })
@@ -64,7 +50,7 @@ impl Database {
         let id = sqlx::query_scalar(sql)
             .bind(spec.name.as_str().to_owned())
             .bind(spec.group.clone())
-            .bind(write(spec))
+            .bind(spec::write(spec))
             .fetch_one(&mut self.connection)
             .await;
         id.map_err(|error| self.failure(&error))
@@ -86,35 +72,4 @@ impl Database {
         }
         self.execute("COMMIT").await
     }
-}
-
-fn write(spec: &QueueSpec) -> String {
-    let spec = Spec {
-        topics: spec
-            .topics
-            .iter()
-            .map(|topic| topic.as_str().to_owned())
-            .collect(),
-        dead_letter: spec
-            .dead_letter
-            .as_ref()
-            .map(|name| name.as_str().to_owned()),
-        lease_ms: u64::try_from(spec.lease.as_millis()).unwrap_or(u64::MAX),
-        ephemeral: spec.ephemeral,
-    };
-    serde_json::to_string(&spec).unwrap_or_default()
-}
-
-fn read(name: &str, group: String, spec: &str) -> Result<QueueSpec, String> {
-    let spec: Spec = serde_json::from_str(spec).map_err(|error| error.to_string())?;
-    let queue = |name: &str| name.parse::<QueueName>().map_err(|error| error.to_string());
-    let topics: Result<Vec<Pattern>, _> = spec.topics.iter().map(|topic| topic.parse()).collect();
-    Ok(QueueSpec {
-        name: queue(name)?,
-        group,
-        topics: topics.map_err(|error| error.to_string())?,
-        dead_letter: spec.dead_letter.as_deref().map(queue).transpose()?,
-        lease: Duration::from_millis(spec.lease_ms),
-        ephemeral: spec.ephemeral,
-    })
 }

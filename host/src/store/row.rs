@@ -72,6 +72,12 @@ impl Columns {
         }
     }
 
+    /// The key whose order it keeps.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
     /// The bytes that it adds to a transaction, about.
     pub(crate) fn size(&self) -> usize {
         self.meta.len() + self.body.len() + 100

@@ -1,0 +1,87 @@
+//! Plugin state and dead letters of the postgres broker, for whoever reads them.
+//!
+//! Writing them is part of settling.
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+
+use super::PostgresBackend;
+use super::overlay::ABSENT;
+use super::reader::{Read, Value};
+use crate::backend::paging::Paging;
+use crate::store::postgres::{Failure, Kind};
+use crate::store::{DeadLetter, Store, StoreError, Versioned};
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        Self::Unavailable(failure.to_string())
+    }
+}
+
+impl PostgresBackend {
+    async fn read(&self, plugin: &str, key: &str) -> Result<Value, StoreError> {
+        let closed = || StoreError::Unavailable("the broker is closed".to_owned());
+        let (caller, done) = oneshot::channel();
+        {
+            let mut inner = self.shared.open().map_err(|_| closed())?;
+            let key = (plugin.into(), key.into());
+            inner.reads.push(Read { key, caller });
+        }
+        self.shared.reading.notify_one();
+        done.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+#[async_trait]
+impl Store for PostgresBackend {
+    async fn state_get(&self, plugin: &str, key: &str) -> Result<Versioned, StoreError> {
+        let decided = |shared: &super::shared::Shared| shared.lock().states.get(plugin, key);
+        if let Some(decided) = decided(&self.shared) {
+            return Ok(decided);
+        }
+        let value = self.read(plugin, key).await?;
+        if let Some(decided) = decided(&self.shared) {
+            return Ok(decided);
+        }
+        let (value, version) =
+            value.map_or((None, ABSENT), |(value, version)| (Some(value), version));
+        Ok(Versioned {
+            value,
+            version: version.cast_unsigned(),
+        })
+    }
+
+    async fn state_keys(
+        &self,
+        plugin: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut session = self.shared.session.lock().await;
+        let mut paging = Paging::new(prefix, after, limit);
+        while let Some((first, excluded)) = paging.next() {
+            let pending = self.shared.lock().states.pending(plugin, prefix);
+            let mut tx = session.begin(Kind::Read).await?;
+            let page = tx.state_keys(plugin, first, excluded, limit).await?;
+            tx.end().await;
+            paging.add(page, pending);
+        }
+        Ok(paging.found())
+    }
+
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        let mut session = self.shared.session.lock().await;
+        let mut tx = session.begin(Kind::Read).await?;
+        let letters = tx.dead_letters(limit).await?;
+        tx.end().await;
+        let readable = letters.into_iter().filter_map(|letter| match letter {
+            Ok(letter) => Some(letter),
+            Err(error) => {
+                tracing::error!(error, "it stays in the database");
+                None
+            }
+        });
+        Ok(readable.collect())
+    }
+}

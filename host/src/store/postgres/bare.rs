@@ -1,0 +1,129 @@
+//! The statements of the postgres broker without the broker: the limit that benchmarks compare it with.
+//!
+//! For nothing else, and no part of the interface: no receipts, no leases, one caller for each connection. Transactions
+//! and statements are the very same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Columns, CommitError, Failure, Hold, Kind, NewRow, Place, Session, Tx, Wanted};
+use crate::backend::{OpenError, QueueSpec};
+use crate::message::Message;
+use crate::store::StoreError;
+
+/// A connection.
+#[derive(Debug)]
+pub struct Bare {
+    session: Session,
+    fence: i64,
+}
+
+/// A message that was claimed.
+#[derive(Debug)]
+pub struct BareDelivery {
+    /// The message.
+    pub message: Message,
+    hold: Hold,
+}
+
+impl Bare {
+    /// Connects to a schema that nobody else uses, and makes it.
+    ///
+    /// # Errors
+    /// [`OpenError`], as for the broker.
+    pub async fn open(url: &str, schema: &str) -> Result<Self, OpenError> {
+        let place = Place::new(url, schema, false, Duration::from_secs(60))?;
+        let session = Session::new(Arc::new(place));
+        session.migrate().await?;
+        Ok(Self { session, fence: 0 })
+    }
+
+    /// Adds a queue; its number.
+    ///
+    /// # Errors
+    /// [`StoreError`] when that fails.
+    pub async fn queue(&mut self, spec: &QueueSpec) -> Result<i64, StoreError> {
+        let mut tx = self.session.begin(Kind::Change).await?;
+        let (id, _) = tx.put_queue(spec, "").await?;
+        commit(tx).await?;
+        Ok(id)
+    }
+
+    /// Publishes messages.
+    ///
+    /// # Errors
+    /// [`StoreError`] when that fails.
+    pub async fn publish<'a>(
+        &mut self,
+        queue: i64,
+        messages: impl IntoIterator<Item = &'a Message>,
+    ) -> Result<(), StoreError> {
+        self.settle(&[], queue, messages).await
+    }
+
+    /// Claims messages.
+    ///
+    /// # Errors
+    /// [`StoreError`] when that fails.
+    pub async fn claim(
+        &mut self,
+        queue: i64,
+        most: usize,
+    ) -> Result<Vec<BareDelivery>, StoreError> {
+        self.fence += 1;
+        let fence = self.fence;
+        let wanted = Wanted {
+            queue,
+            first: 0,
+            most: i64::try_from(most).unwrap_or(i64::MAX),
+            lease_ms: 30_000,
+            fence,
+        };
+        let mut tx = self.session.begin(Kind::Fast).await?;
+        let claimed = tx.claim(&[wanted]).await?;
+        commit(tx).await?;
+        let delivery = |one: super::Claimed| BareDelivery {
+            hold: Hold {
+                queue: one.queue,
+                id: one.id.cast_signed(),
+                fence,
+            },
+            message: one.message,
+        };
+        Ok(claimed.into_iter().map(delivery).collect())
+    }
+
+    /// Removes messages that were claimed and publishes others in the same transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`] when that fails.
+    pub async fn settle<'a>(
+        &mut self,
+        done: &[BareDelivery],
+        queue: i64,
+        messages: impl IntoIterator<Item = &'a Message>,
+    ) -> Result<(), StoreError> {
+        let row = |message| NewRow {
+            queue,
+            delay_ms: 0,
+            columns: Arc::new(Columns::new(message, None, None)),
+        };
+        let rows: Vec<NewRow> = messages.into_iter().map(row).collect();
+        let mut tx = self.session.begin(Kind::Write).await?;
+        if !done.is_empty() {
+            let holds: Vec<Hold> = done.iter().map(|one| one.hold).collect();
+            tx.finish(&holds).await?;
+        }
+        if !rows.is_empty() {
+            tx.insert(&rows.iter().collect::<Vec<_>>()).await?;
+        }
+        Ok(commit(tx).await?)
+    }
+}
+
+async fn commit(tx: Tx<'_>) -> Result<(), Failure> {
+    tx.commit().await.map_err(|error| match error {
+        CommitError::Failed(failure) => failure,
+        CommitError::InDoubt(number) => Failure::Lost(format!("transaction {number}")),
+    })
+}

@@ -1,0 +1,68 @@
+//! Messages whose time comes: found by when they are due, moved to those that are ready.
+//!
+//! Any host does it for all of them; what one is at is left to it by the others.
+
+use std::time::Duration;
+
+use sqlx::Row;
+
+use super::keyed::Keys;
+use super::{Failure, First, Tx};
+
+impl Tx<'_> {
+    /// How long until the next message is due; `None`: there is none.
+    pub(crate) async fn next_due(&mut self) -> Result<Option<Duration>, Failure> {
+        let sql = "SELECT extract(epoch FROM min(due) - statement_timestamp())::float8 FROM later";
+        let query = self.query(sql);
+        let seconds: Option<f64> = self.one(query).await?;
+        Ok(seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))))
+    }
+
+    /// Moves what is due, some of it at a time: what has no key or holds it becomes ready, the rest stands behind the
+    /// others of its key.
+    pub(crate) async fn move_due(&mut self, most: i64) -> Result<Vec<First>, Failure> {
+        let sql = "SELECT DISTINCT queue, key FROM (
+                SELECT queue, key, attempts FROM later WHERE due <= statement_timestamp() ORDER BY due, id LIMIT $1
+            ) l WHERE key IS NOT NULL AND attempts = 0";
+        let query = self.query(sql).bind(most);
+        let rows = self.rows(query).await?;
+        let mut keys = Keys::default();
+        for row in &rows {
+            let key: Vec<u8> = self.read(row.try_get(1))?;
+            keys.add(self.read(row.try_get(0))?, &key);
+        }
+        let sql = "WITH due AS MATERIALIZED (
+                SELECT due, id FROM later
+                WHERE due <= statement_timestamp() AND (key IS NULL OR attempts > 0)
+                ORDER BY due, id LIMIT $1 FOR UPDATE SKIP LOCKED
+            ), gone AS (
+                DELETE FROM later l USING due d WHERE l.due = d.due AND l.id = d.id RETURNING l.*
+            ), entered AS (
+                INSERT INTO messages (queue, id, ready_at, at, fence, attempts, topic, key, meta, body)
+                SELECT queue, id, '-infinity', at, 0, attempts, topic, key, meta, body FROM gone
+                RETURNING queue, id
+            )
+            SELECT queue, min(id) FROM entered GROUP BY queue";
+        if keys.is_empty() {
+            let query = self.query(sql).bind(most);
+            return self.firsts(query).await;
+        }
+        self.lock_keys(&keys).await?;
+        let query = self.query(sql).bind(most);
+        let mut firsts = self.firsts(query).await?;
+        let sql = "WITH due AS MATERIALIZED (
+                SELECT l.due, l.id FROM unnest($2::bigint[], $3::bytea[]) AS k (queue, key)
+                JOIN later l ON l.queue = k.queue AND l.key = k.key
+                WHERE l.due <= statement_timestamp() AND l.attempts = 0
+                ORDER BY l.due, l.id LIMIT $1 FOR UPDATE OF l SKIP LOCKED
+            ), gone AS (
+                DELETE FROM later l USING due d WHERE l.due = d.due AND l.id = d.id RETURNING l.*
+            )
+            INSERT INTO parked (queue, key, id, at, topic, meta, body)
+            SELECT queue, key, id, at, topic, meta, body FROM gone";
+        let query = keys.bind(self.query(sql).bind(most));
+        self.execute(query).await?;
+        firsts.extend(self.promote(&keys).await?);
+        Ok(firsts)
+    }
+}

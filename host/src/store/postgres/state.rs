@@ -1,0 +1,135 @@
+//! The values of plugins, each with the version that its writer gave it.
+//!
+//! What is decided and not written yet is the business of `backend::postgres`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sqlx::Row;
+
+use super::{Failure, Tx};
+
+/// Whose key.
+pub(crate) type StateKey = (Arc<str>, Arc<str>);
+
+/// A new value with its version, or none.
+#[derive(Debug, Clone)]
+pub(crate) struct StateRow {
+    pub(crate) key: StateKey,
+    pub(crate) version: i64,
+    pub(crate) value: Option<Bytes>,
+}
+
+impl Tx<'_> {
+    /// Takes the locks of plugins, always in the same order: nobody else reads or writes their state on the strength of
+    /// which something is committed.
+    pub(crate) async fn lock_state(&mut self, plugins: &[&str]) -> Result<(), Failure> {
+        let sql = "SELECT count(pg_advisory_xact_lock(lock)) FROM (
+                SELECT DISTINCT hashtextextended(current_schema() || ':state:' || plugin, 0) AS lock
+                FROM unnest($1::text[]) AS p (plugin) ORDER BY 1
+            ) locks";
+        let query = self.query(sql).bind(plugins);
+        self.one::<i64>(query).await.map(drop)
+    }
+
+    /// The versions of those of the keys that have a value.
+    pub(crate) async fn versions(
+        &mut self,
+        keys: &[StateKey],
+    ) -> Result<HashMap<StateKey, i64>, Failure> {
+        let sql = "SELECT k.place, s.version
+            FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (plugin, key, place)
+            JOIN state s ON s.plugin = k.plugin AND s.key = k.key";
+        let query = self.query(sql).bind(plugins(keys)).bind(names(keys));
+        let mut versions = HashMap::with_capacity(keys.len());
+        for row in self.rows(query).await? {
+            let (place, version) = (self.read(row.try_get(0))?, self.read(row.try_get(1))?);
+            if let Some(key) = at(keys, place) {
+                versions.insert(key.clone(), version);
+            }
+        }
+        Ok(versions)
+    }
+
+    /// The values of those of the keys that have one, with their versions.
+    pub(crate) async fn values(
+        &mut self,
+        keys: &[StateKey],
+    ) -> Result<HashMap<StateKey, (Bytes, i64)>, Failure> {
+        let sql = "SELECT k.place, s.version, s.value
+            FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (plugin, key, place)
+            JOIN state s ON s.plugin = k.plugin AND s.key = k.key";
+        let query = self.query(sql).bind(plugins(keys)).bind(names(keys));
+        let mut values = HashMap::with_capacity(keys.len());
+        for row in self.rows(query).await? {
+            let (place, version) = (self.read(row.try_get(0))?, self.read(row.try_get(1))?);
+            let value: Vec<u8> = self.read(row.try_get(2))?;
+            if let Some(key) = at(keys, place) {
+                values.insert(key.clone(), (Bytes::from(value), version));
+            }
+        }
+        Ok(values)
+    }
+
+    /// Writes values, at most one for each key.
+    pub(crate) async fn write_state(&mut self, rows: &[&StateRow]) -> Result<(), Failure> {
+        let (values, gone): (Vec<&StateRow>, Vec<&StateRow>) =
+            rows.iter().partition(|row| row.value.is_some());
+        if !values.is_empty() {
+            let sql = "INSERT INTO state (plugin, key, version, value)
+                SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[])
+                ON CONFLICT (plugin, key) DO UPDATE SET version = excluded.version, value = excluded.value";
+            let column: Vec<&[u8]> = values
+                .iter()
+                .map(|row| row.value.as_deref().unwrap_or_default())
+                .collect();
+            let query = self
+                .query(sql)
+                .bind(plugins(values.iter().map(|row| &row.key)))
+                .bind(names(values.iter().map(|row| &row.key)))
+                .bind(values.iter().map(|row| row.version).collect::<Vec<_>>());
+            self.execute(query.bind(column)).await?;
+        }
+        if !gone.is_empty() {
+            let sql = "DELETE FROM state s USING unnest($1::text[], $2::text[]) AS k (plugin, key)
+                WHERE s.plugin = k.plugin AND s.key = k.key";
+            let query = self
+                .query(sql)
+                .bind(plugins(gone.iter().map(|row| &row.key)))
+                .bind(names(gone.iter().map(|row| &row.key)));
+            self.execute(query).await?;
+        }
+        Ok(())
+    }
+
+    /// Keys from `first` on (without `first` itself if it is `excluded`), in byte order.
+    pub(crate) async fn state_keys(
+        &mut self,
+        plugin: &str,
+        first: &str,
+        excluded: bool,
+        limit: usize,
+    ) -> Result<Vec<String>, Failure> {
+        let sql = "SELECT key FROM state WHERE plugin = $1 AND key >= $2 AND (NOT $3 OR key <> $2) \
+                   ORDER BY key LIMIT $4";
+        let query = self.query(sql).bind(plugin).bind(first).bind(excluded);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.rows(query.bind(limit)).await?;
+        let keys: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
+        self.read(keys)
+    }
+}
+
+fn at(keys: &[StateKey], place: i64) -> Option<&StateKey> {
+    // Counted from 1.
+    keys.get(usize::try_from(place).ok()?.checked_sub(1)?)
+}
+
+fn plugins<'a>(keys: impl IntoIterator<Item = &'a StateKey>) -> Vec<&'a str> {
+    keys.into_iter().map(|(plugin, _)| &**plugin).collect()
+}
+
+fn names<'a>(keys: impl IntoIterator<Item = &'a StateKey>) -> Vec<&'a str> {
+    keys.into_iter().map(|(_, key)| &**key).collect()
+}
