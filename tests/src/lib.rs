@@ -5,7 +5,9 @@
 pub mod contract;
 pub mod golden;
 pub mod guests;
+pub mod ledger;
 pub mod own_backend;
 pub mod process;
 pub mod schema;
+pub mod servers;
 pub mod traffic;

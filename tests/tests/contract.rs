@@ -86,3 +86,38 @@ mod embedded {
     }
     sandbar_tests::contract_cases!(cases);
 }
+
+mod postgres {
+    use super::*;
+    use sandbar::backend::{PostgresBackend, PostgresOptions};
+    use sandbar_tests::servers::postgres::Postgres;
+
+    /// A schema of its own in the server that all cases share; `None` where there is no server.
+    async fn broker() -> Result<Option<Broker>, contract::Failure> {
+        let Some(server) = Postgres::shared() else {
+            return Ok(None);
+        };
+        let options = PostgresOptions {
+            schema: server.schema(),
+            ..PostgresOptions::at(&server.url())
+        };
+        let backend = Arc::new(PostgresBackend::open(options).await?);
+        Ok(Some(Broker {
+            backend: backend.clone(),
+            store: backend,
+        }))
+    }
+
+    macro_rules! cases {
+        ($($case:ident)*) => {$(
+            #[tokio::test]
+            async fn $case() -> Outcome {
+                match broker().await? {
+                    Some(broker) => contract::$case(broker).await,
+                    None => Ok(()),
+                }
+            }
+        )*};
+    }
+    sandbar_tests::contract_cases!(cases);
+}

@@ -1,0 +1,133 @@
+//! What several hosts write: state that both of them change, messages that are kept, values that cannot be stored.
+//!
+//! State on one host is the contract suite's.
+
+use std::time::Duration;
+
+use sandbar::backend::{Effects, PostgresOptions, PublishError, SettleError, Verdict};
+use sandbar_tests::contract::{Outcome, SOON, keyed, message, name, texts, writing};
+use sandbar_tests::ledger;
+use sandbar_tests::servers::postgres::Postgres;
+
+use super::{host, hosts, options};
+
+/// State that another host changed is a conflict, for values as for their absence, and effects are counted once.
+#[tokio::test]
+async fn hosts_count_together() -> Outcome {
+    const COUNT: usize = 600;
+    let Some(server) = Postgres::shared() else {
+        return Ok(());
+    };
+    let (a, b) = hosts(&options(server)).await?;
+    ledger::declare(&a).await?;
+    let (first, second) = tokio::join!(
+        ledger::publish(&a, 0..COUNT / 2),
+        ledger::publish(&b, COUNT / 2..COUNT)
+    );
+    first?;
+    second?;
+    let (first, second) = tokio::join!(ledger::work(&a, COUNT), ledger::work(&b, COUNT));
+    first?;
+    second?;
+    ledger::verify(&a, COUNT).await
+}
+
+/// Two handlers on two hosts that each read what the other one writes: one of them has to do it again.
+#[tokio::test]
+async fn reads_are_guarded_as_well_as_writes() -> Outcome {
+    let Some(server) = Postgres::shared() else {
+        return Ok(());
+    };
+    let (a, b) = hosts(&options(server)).await?;
+    let queue = a.queue("q", &["t"]).await?;
+    for round in 0..10 {
+        a.send("t", &["1", "2"]).await?;
+        let (left, right) = (format!("left.{round}"), format!("right.{round}"));
+        let one = a.one(&queue).await?;
+        let two = b.one(&queue).await?;
+        let read = a.store.state_get("p", &left).await?.version;
+        let one = one.settle(
+            Verdict::Ack,
+            writing(&[(&left, read)], &[(&right, Some("x"))]),
+        );
+        let read = b.store.state_get("p", &right).await?.version;
+        let two = two.settle(
+            Verdict::Ack,
+            writing(&[(&right, read)], &[(&left, Some("x"))]),
+        );
+        let ends = tokio::join!(a.settle(one), b.settle(two));
+        let conflict = Err(SettleError::Conflict);
+        assert!(
+            ends == (Ok(()), conflict.clone()) || ends == (conflict, Ok(())),
+            "{ends:?}"
+        );
+        a.ack(a.take(&queue, 1).await?).await?;
+    }
+    Ok(())
+}
+
+/// Messages without a queue are bounded in number, and forgotten after their time.
+#[tokio::test]
+async fn kept_messages_are_bounded() -> Outcome {
+    let Some(server) = Postgres::shared() else {
+        return Ok(());
+    };
+    let options = PostgresOptions {
+        kept: 3,
+        ..options(server)
+    };
+    let a = host(&options).await?;
+    a.send("t", &["1", "2", "3"]).await?;
+    let full = PublishError::Full(name("t")?);
+    assert_eq!(a.publish(message("t", "4")?).await, Err(full));
+    a.backend.close().await;
+    let b = host(&PostgresOptions {
+        kept_for: Duration::from_millis(1),
+        ..options.clone()
+    })
+    .await?;
+    let until = tokio::time::Instant::now() + SOON;
+    let sql = format!("SELECT count(*) FROM {}.kept", options.schema);
+    while server.psql(&sql) != "0" {
+        assert!(tokio::time::Instant::now() < until);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let queue = b.queue("q", &["t"]).await?;
+    b.nothing(&queue).await
+}
+
+/// What the database cannot store fails alone, and whatever a text may contain is stored.
+#[tokio::test]
+async fn values_that_cannot_be_stored_fail_alone() -> Outcome {
+    let Some(server) = Postgres::shared() else {
+        return Ok(());
+    };
+    let a = host(&options(server)).await?;
+    let queue = a.queue("q", &["t"]).await?;
+    a.publish(keyed("t", "a\0b", "1")?).await?;
+    a.send("t", &["2", "3"]).await?;
+    let mut taken = a.take(&queue, 3).await?.into_iter();
+    let mut next = || taken.next().ok_or("three");
+    let dead = next()?;
+    assert_eq!(dead.key.as_deref(), Some("a\0b"));
+    let letter = sandbar_tests::contract::letter(&dead, "a\0b");
+    let verdict = Verdict::DeadLetter(Box::new(letter));
+    let dead = a
+        .backend
+        .settle(vec![dead.settle(verdict, Effects::default())]);
+    let bad = writing(&[], &[("a\0b", Some("x"))]);
+    let bad = a.backend.settle(vec![next()?.settle(Verdict::Ack, bad)]);
+    let good = writing(&[], &[("k", Some("x"))]);
+    let good = a.backend.settle(vec![next()?.settle(Verdict::Ack, good)]);
+    assert_eq!(dead.await, [Ok(())]);
+    assert!(matches!(
+        bad.await.as_slice(),
+        [Err(SettleError::Unavailable(_))]
+    ));
+    assert_eq!(good.await, [Ok(())]);
+    let letters = a.store.dead_letters(9).await?;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].error, "a\u{fffd}b");
+    assert_eq!(texts(&a.take(&queue, 1).await?), ["2"]);
+    Ok(())
+}
