@@ -71,6 +71,7 @@ macro_rules! contract_cases {
             redeclaring_with_fewer_topics_unbinds_only_this_queue
             unknown_queues_are_errors
             deleting_while_consuming_ends_the_consumer
+            nothing_falls_between_publishing_and_declaring
             deleting_a_topic_forgets_what_it_kept
             closing_while_receiving_ends_the_wait
             everything_after_close_is_an_error

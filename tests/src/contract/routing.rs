@@ -150,6 +150,27 @@ pub async fn redeclaring_with_fewer_topics_unbinds_only_this_queue(broker: Broke
     Ok(())
 }
 
+/// What is published while its queue is being declared is in it, in its order.
+pub async fn nothing_falls_between_publishing_and_declaring(broker: Broker) -> Outcome {
+    for round in 0..5 {
+        let topic = format!("t{round}");
+        let expected: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+        let publishing = async {
+            for text in &expected {
+                broker.publish(message(&topic, text)?).await?;
+            }
+            Outcome::Ok(())
+        };
+        let topics = [topic.as_str()];
+        let (published, queue) = tokio::join!(publishing, broker.queue(&topic, &topics));
+        published?;
+        let taken = broker.take(&queue?, expected.len()).await?;
+        assert_eq!(texts(&taken), expected);
+        broker.ack(taken).await?;
+    }
+    Ok(())
+}
+
 /// What a topic kept is gone with it.
 pub async fn deleting_a_topic_forgets_what_it_kept(broker: Broker) -> Outcome {
     let forget: &dyn Backend = &*broker.backend;

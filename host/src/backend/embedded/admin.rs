@@ -58,6 +58,19 @@ impl Inner {
             Order::DeleteTopic(topic) => Task::DeleteTopic(topic),
         }
     }
+
+    /// Puts into a queue what was published while it was being declared, when nobody knew of its bindings yet.
+    fn adopt(&mut self, slot: Slot) {
+        let Some(entry) = self.table.entry(slot) else {
+            return;
+        };
+        let topics = &entry.spec.topics;
+        let wanted = |topic: &TopicName| topics.iter().any(|pattern| pattern.matches(topic));
+        let adopted = self.group.adopt((slot, entry.extra.id), wanted);
+        self.kept = self
+            .kept
+            .saturating_sub(u64::try_from(adopted).unwrap_or(u64::MAX));
+    }
 }
 
 impl Shared {
@@ -153,6 +166,7 @@ impl Shared {
             inner.expect(0);
             inner.check_hunger(slot);
         }
+        inner.adopt(slot);
         self.leave(inner);
     }
 

@@ -11,6 +11,7 @@ use crate::backend::{PublishError, Receipt, SettleError};
 use crate::queue::{Item, Slot};
 use crate::store::DeadLetter;
 use crate::store::sqlite::{Batch, Failure, NewRow, RetryRow, StateRow};
+use crate::topic::TopicName;
 
 /// Beyond this, publishers wait.
 const MAX_BYTES: usize = 64 << 20;
@@ -113,6 +114,25 @@ impl Group {
             due,
             cause,
         });
+    }
+
+    /// Puts messages into a queue that would be kept in their topics; how many.
+    pub(super) fn adopt(
+        &mut self,
+        queue: (Slot, i64),
+        wanted: impl Fn(&TopicName) -> bool,
+    ) -> usize {
+        let written = self.arrivals.iter_mut();
+        let written = written.filter(|arrival| !arrival.item.value.volatile);
+        let mut adopted = 0;
+        for (row, arrival) in self.inserts.iter_mut().zip(written) {
+            if arrival.queue.is_none() && wanted(&arrival.item.value.message.topic) {
+                row.queue = queue.1;
+                arrival.queue = Some(queue);
+                adopted += 1;
+            }
+        }
+        adopted
     }
 
     pub(super) fn add_settled(&mut self, settled: Settled) {
