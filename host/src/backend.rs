@@ -14,7 +14,9 @@ use futures_util::future::BoxFuture;
 use crate::message::Message;
 use crate::topic::{Pattern, TopicName};
 
+mod again;
 mod delivery;
+mod durability;
 mod embedded;
 mod error;
 mod heartbeat;
@@ -22,6 +24,7 @@ mod kinds;
 pub mod local;
 mod memory;
 mod open;
+mod overview;
 mod paging;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -31,6 +34,7 @@ mod table;
 mod waiting;
 
 pub use delivery::{Delivery, Effects, Release, Settlement, Token, Verdict};
+pub use durability::DURABILITY;
 pub use embedded::{EmbeddedBackend, EmbeddedOptions};
 pub use error::{BackendError, PublishError, SettleError};
 pub(crate) use heartbeat::{Heartbeat, Held};
@@ -38,6 +42,7 @@ pub use kinds::{BrokerKind, BrokerOptions, KINDS, OpenError, Opened, Reach, open
 pub use local::LocalBackend;
 pub use memory::{MemoryBackend, MemoryOptions};
 pub use open::{OpenDataError, OpenedData, find, open_data};
+pub use overview::{Overview, QueueStatus};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresBackend, PostgresOptions};
 pub use source::{PollingSource, Source, SourceEvent};
@@ -103,6 +108,23 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// Extends the leases of deliveries in flight from now on (the heartbeat of slow handlers); one result each.
     async fn extend(&self, tokens: &[Token], lease: Duration) -> Vec<Result<(), SettleError>>;
+
+    /// What waits in its queues, for people. Not for deciding anything: it is old when it arrives.
+    ///
+    /// # Errors
+    /// [`BackendError::Invalid`] from a broker that has its own tools for this, which is the default.
+    async fn overview(&self) -> Result<Overview, BackendError> {
+        Err(overview::unsupported(self.kind()))
+    }
+
+    /// Removes the messages that wait in a queue, for good; what is in flight stays. Returns how many they were.
+    ///
+    /// # Errors
+    /// [`BackendError::UnknownQueue`]; [`BackendError::Invalid`] as for [`Backend::overview`].
+    async fn purge_queue(&self, name: &QueueName) -> Result<u64, BackendError> {
+        let _ = name;
+        Err(overview::unsupported(self.kind()))
+    }
 
     /// Ends all waiting and refuses everything that follows. Bounded in time; nothing accepted is lost.
     async fn close(&self);

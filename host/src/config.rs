@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::backend::BrokerOptions;
+use crate::backend::{BrokerOptions, QueueName};
 use crate::client::PoolOptions;
 use crate::control::ServedPlugin;
 use crate::plugin::{Grants, Limits};
 use crate::retry::RetryPolicy;
+use crate::store::Retention;
 use crate::telemetry::LogFormat;
 use crate::wire::Form;
 
@@ -70,6 +71,8 @@ pub struct Config {
     pub log_format: Sourced<LogFormat>,
     /// The broker.
     pub broker: BrokerOptions,
+    /// How long dead letters are kept, and how many.
+    pub dead_letters: Retention,
     /// How long a request waits for its reply.
     pub request_timeout: Sourced<Duration>,
     /// How large a pool of clients is.
@@ -101,6 +104,8 @@ pub struct PluginConfig {
     pub retry: RetryPolicy,
     /// How its messages are written.
     pub form: Form,
+    /// Where messages that end as dead letters go as well.
+    pub dead_letter_queue: Option<QueueName>,
 }
 
 /// A value and where it came from.

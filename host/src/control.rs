@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Backend, BackendError};
+use crate::backend::{Backend, BackendError, QueueName};
 use crate::call::Access;
 use crate::client::Client;
 use crate::dispatch::{Conflict, Dispatcher};
@@ -42,6 +42,8 @@ pub struct ServedPlugin {
     pub retry: RetryPolicy,
     /// How the messages in its queue are written.
     pub form: Form,
+    /// Where those that end as dead letters go as well.
+    pub dead_letter_queue: Option<QueueName>,
 }
 
 impl ServedPlugin {
@@ -52,6 +54,7 @@ impl ServedPlugin {
             spec,
             retry: RetryPolicy::default(),
             form: Form::Native,
+            dead_letter_queue: None,
         }
     }
 }
@@ -127,7 +130,14 @@ impl Host {
                 client: Some(client.clone()),
             };
             let dispatcher = periodic::coalesced(&plugin.dispatcher()?, &clock)?;
-            pipelines.push((dispatcher, access, served.retry.clone(), served.form));
+            let dead_letter = served.dead_letter_queue.clone();
+            pipelines.push((
+                dispatcher,
+                access,
+                served.retry.clone(),
+                served.form,
+                dead_letter,
+            ));
         }
         if let Some(native) = options.native {
             let access = Access {
@@ -136,7 +146,7 @@ impl Host {
                 ..Access::native(store.clone())
             };
             let native = periodic::coalesced(&native, &clock)?;
-            pipelines.push((native, access, options.native_retry, Form::Native));
+            pipelines.push((native, access, options.native_retry, Form::Native, None));
         }
         for (position, (dispatcher, ..)) in pipelines.iter().enumerate() {
             for (other, ..) in pipelines.iter().skip(position + 1) {
@@ -145,8 +155,8 @@ impl Host {
         }
         let mut ports = Vec::with_capacity(pipelines.len());
         let mut timed = Vec::with_capacity(pipelines.len());
-        for (dispatcher, access, retry, form) in pipelines {
-            let queue = declare(&*backend, group, &access.plugin, &dispatcher).await?;
+        for (dispatcher, access, retry, form, dead_letter) in pipelines {
+            let queue = declare(&*backend, group, &access.plugin, &dispatcher, dead_letter).await?;
             let routes = dispatcher.routes().to_vec();
             timed.push((access.plugin.clone(), routes, queue.name.clone()));
             let backend = backend.clone();

@@ -64,6 +64,7 @@ pub struct Handler {
     access: Access,
     retry: RetryPolicy,
     form: Form,
+    dead_letter: Option<QueueName>,
     clock: Arc<dyn Clock>,
 }
 
@@ -111,6 +112,7 @@ impl Handler {
             access,
             retry: RetryPolicy::default(),
             form: Form::Native,
+            dead_letter: None,
             clock: Arc::new(WallClock),
         }
     }
@@ -216,10 +218,11 @@ impl Port {
             mut access,
             retry,
             form,
+            dead_letter,
             clock,
         } = handler;
         let dispatcher = periodic::coalesced(&dispatcher, &clock)?;
-        let queue = declare(&*backend, &group, &access.plugin, &dispatcher).await?;
+        let queue = declare(&*backend, &group, &access.plugin, &dispatcher, dead_letter).await?;
         let client = match &access.client {
             Some(_) => None,
             None => Some(Arc::new(Client::connect(backend.clone()).await?)),
@@ -277,6 +280,7 @@ pub(crate) async fn declare(
     group: &str,
     plugin: &str,
     dispatcher: &Dispatcher,
+    dead_letter: Option<QueueName>,
 ) -> Result<Queue, BackendError> {
     let name: QueueName = format!("{group}.{plugin}").parse()?;
     // What is periodic is sent to the queue itself.
@@ -289,6 +293,7 @@ pub(crate) async fn declare(
     topics.dedup();
     let spec = QueueSpec {
         group: group.to_owned(),
+        dead_letter,
         ..QueueSpec::new(name, topics)
     };
     Ok(backend.declare_queue(spec).await?.queue)

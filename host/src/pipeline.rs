@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Backend, Delivery, Queue, Source, SourceEvent};
+use crate::backend::{Backend, Delivery, Queue, Source, SourceEvent, Verdict};
 use crate::call::{Access, Call};
 use crate::clock;
 use crate::dispatch::{Circumstances, Conclusion, Dispatcher, Route, conclude, guarded, refuse};
@@ -156,13 +156,18 @@ impl Pipeline {
         let decoded = wire::decode(self.form(delivery), &delivery.packet).ok();
         let message = message.or(decoded.as_deref());
         let (packet, queue) = (delivery.packet.clone(), self.queue.name.as_str());
-        refuse(
+        let mut refused = refuse(
             message,
             packet,
             refusal,
             delivery.attempt,
             queue,
             clock::now_ms(),
-        )
+        );
+        if let Verdict::DeadLetter(letter) = &mut refused.verdict {
+            // No handler saw it, and yet it is known whose it is.
+            letter.plugin = Some(self.access.plugin.to_string());
+        }
+        refused
     }
 }

@@ -14,8 +14,10 @@ use crate::backend::Token;
 mod ready;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use ready::Ready;
+pub(crate) use waiting::Census;
 
 /// The place of a queue in its table. A fence carries it in its low bits, so that a token finds its queue.
 pub(crate) type Slot = u32;

@@ -16,6 +16,7 @@ use crate::wire::Packet;
 #[doc(hidden)]
 pub mod bare;
 mod history;
+mod letters;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod row;
@@ -23,6 +24,10 @@ mod spec;
 pub(crate) mod sqlite;
 
 pub use history::{FailedAttempt, History};
+pub use letters::{
+    KeptLetter, LetterCounts, LetterFilter, LetterPage, LetterPart, LetterSummary, LettersDone,
+    ReplayTo, Retention,
+};
 #[cfg(feature = "postgres")]
 #[doc(hidden)]
 pub use postgres::bare as bare_postgres;
@@ -44,6 +49,47 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Dead letters, the newest first.
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// Up to `limit` dead letters of a selection without their messages, the newest first, those with smaller numbers
+    /// than `before` only. A store may give fewer at once; the page says where the next one begins.
+    async fn letters(
+        &self,
+        filter: &LetterFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<LetterPage, StoreError> {
+        let _ = (filter, before, limit);
+        Err(StoreError::unsupported())
+    }
+
+    /// A dead letter with everything that is kept of it.
+    async fn letter(&self, id: u64) -> Result<Option<KeptLetter>, StoreError> {
+        let _ = id;
+        Err(StoreError::unsupported())
+    }
+
+    /// How many dead letters a selection has.
+    async fn count_letters(&self, filter: &LetterFilter) -> Result<LetterCounts, StoreError> {
+        let _ = filter;
+        Err(StoreError::unsupported())
+    }
+
+    /// Makes messages of dead letters again, as they were, with no attempt counted. Each letter is removed in the
+    /// transaction that publishes its message; one that is refused stays.
+    async fn replay_letters(
+        &self,
+        part: &LetterPart,
+        to: &ReplayTo,
+    ) -> Result<LettersDone, StoreError> {
+        let _ = (part, to);
+        Err(StoreError::unsupported())
+    }
+
+    /// Removes dead letters for good.
+    async fn purge_letters(&self, part: &LetterPart) -> Result<LettersDone, StoreError> {
+        let _ = part;
+        Err(StoreError::unsupported())
+    }
 }
 
 /// A value with the version that a later write may depend on.
@@ -136,6 +182,34 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// Every reason that a dead letter can have.
+    pub const ALL: [Self; 10] = [
+        Self::Rejected,
+        Self::Failed,
+        Self::Attempts,
+        Self::Timeout,
+        Self::Trap,
+        Self::Memory,
+        Self::Malformed,
+        Self::NoHandler,
+        Self::TooLarge,
+        Self::Forbidden,
+    ];
+}
+
+impl std::str::FromStr for Reason {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|reason| reason.as_str() == text);
+        known.ok_or_else(|| {
+            let all = Self::ALL.map(Self::as_str).join(", ");
+            format!("{text:?} is not the reason of a dead letter; use one of {all}")
+        })
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -151,4 +225,16 @@ pub enum StoreError {
     /// What is stored cannot be read.
     #[error("{0}")]
     Corrupt(String),
+    /// This store cannot do it.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+impl StoreError {
+    /// What a store says that keeps dead letters and does nothing else with them.
+    fn unsupported() -> Self {
+        Self::Unsupported(
+            "this store does not work on dead letters; use the tools of its broker".to_owned(),
+        )
+    }
 }

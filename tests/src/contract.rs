@@ -17,17 +17,21 @@ use sandbar::topic::{Pattern, TopicName};
 use sandbar::wire::Packet;
 
 mod delivery;
+mod letters;
 mod lifecycle;
 mod limits;
 mod order;
+mod queues;
 mod routing;
 mod settling;
 mod state;
 
 pub use delivery::*;
+pub use letters::*;
 pub use lifecycle::*;
 pub use limits::*;
 pub use order::*;
+pub use queues::*;
 pub use routing::*;
 pub use settling::*;
 pub use state::*;
@@ -87,6 +91,24 @@ macro_rules! contract_cases {
             state_conflicts_release_the_delivery
             the_next_call_sees_the_state_of_the_last
             state_keys_are_listed_in_order
+        }
+    };
+}
+
+/// The same for what an operator asks for, which a backend may leave to the tools of its broker.
+#[macro_export]
+macro_rules! operator_cases {
+    ($callback:ident) => {
+        $callback! {
+            attempts_are_kept_with_the_message
+            letters_are_paged_and_filtered
+            a_replayed_letter_is_a_message_again
+            a_letter_outlives_its_queue
+            letters_are_worked_on_in_parts
+            purged_letters_are_gone
+            queues_are_counted
+            receivers_are_counted
+            purging_a_queue_leaves_what_is_in_flight
         }
     };
 }

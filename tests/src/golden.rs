@@ -18,27 +18,60 @@ pub fn check(name: &str, folder: &Path, finished: &Finished) {
             text.push_str(&format!("-- {stream}\n{content}"));
         }
     }
-    // A path that is longer on one machine would wrap a line differently; none is ever wrapped.
-    let text = text.replace(&folder.display().to_string(), "[folder]");
-    let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path("../golden");
-    settings.set_prepend_module_to_snapshot(false);
-    settings.set_omit_expression(true);
-    for (pattern, instead) in [
-        (r"sha256:[0-9a-f]{12,64}", "sha256:[digest]"),
+    let filters = [
         (
             r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
             "[id]",
         ),
         (r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "[time]"),
         (r"\b[0-9.]+ (s|ms|µs)\b", "[duration]"),
-        // Only a slow machine says so.
-        (r"compiling the plugins…\n", ""),
         (r"by process \d+", "by process [number]"),
         (r"[0-9,]+ messages/s", "[rate] messages/s"),
         (r"at byte \d+", "at byte [offset]"),
-    ] {
-        settings.add_filter(pattern, instead);
+    ];
+    compare(name, folder, &text, &filters);
+}
+
+/// Compares a command and its end, as they look in a terminal, with a golden file that a manual quotes.
+pub fn session(name: &str, folder: &Path, arguments: &[&str], finished: &Finished) {
+    let mut text = format!("$ sandbar {}\n", arguments.join(" "));
+    text.push_str(&finished.stdout);
+    text.push_str(&finished.stderr);
+    if finished.code != Some(0) {
+        let code = finished
+            .code
+            .map_or_else(String::new, |code| code.to_string());
+        text.push_str(&format!("(exit code {code})\n"));
+    }
+    // As long as what they stand for, so that columns stay columns.
+    let filters = [
+        (r"\d{4}-\d\d-\d\dT[0-9:.]{12}Z", "2026-01-31T12:00:00.000Z"),
+        (
+            r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}",
+            "01900000-0000-7000-8000-000000000000",
+        ),
+        (r"\b\d+ (s|min) ago", "3 s ago"),
+        (r" {2,}\d+ (s|min)  ", "     3 s  "),
+        (r"process \d+", "process 4711"),
+        (r"SQLite \d+\.\d+\.\d+", "SQLite 3.x"),
+    ];
+    compare(name, folder, &text, &filters);
+}
+
+fn compare(name: &str, folder: &Path, text: &str, filters: &[(&str, &str)]) {
+    // A path that is longer on one machine would wrap a line differently; none is ever wrapped.
+    let text = text.replace(&folder.display().to_string(), "[folder]");
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../golden");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    let always = [
+        (r"sha256:[0-9a-f]{12,64}", "sha256:[digest]"),
+        // Only a slow machine says so.
+        (r"compiling the plugins…\n", ""),
+    ];
+    for (pattern, instead) in filters.iter().chain(&always) {
+        settings.add_filter(pattern, *instead);
     }
     settings.bind(|| insta::assert_snapshot!(name, text));
 }

@@ -32,6 +32,7 @@ mod memory {
         )*};
     }
     sandbar_tests::contract_cases!(cases);
+    sandbar_tests::operator_cases!(cases);
 
     #[tokio::test]
     async fn a_queue_and_a_topic_are_bounded() -> Outcome {
@@ -85,6 +86,7 @@ mod embedded {
         )*};
     }
     sandbar_tests::contract_cases!(cases);
+    sandbar_tests::operator_cases!(cases);
 }
 
 mod postgres {

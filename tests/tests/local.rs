@@ -89,6 +89,7 @@ mod the_contract {
         )*};
     }
     sandbar_tests::contract_cases!(cases);
+    sandbar_tests::operator_cases!(cases);
 }
 
 #[tokio::test]

@@ -21,17 +21,21 @@ use super::table::{Attempt, MAX_CONTENT, millis};
 use super::waiting::receive;
 use super::{
     Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, OpenError, Opened,
-    Outgoing, PollingSource, PublishError, Queue, QueueName, QueueSpec, Reach, Receipt,
+    Outgoing, Overview, PollingSource, PublishError, Queue, QueueName, QueueSpec, Reach, Receipt,
     SettleError, Settlement, Source, Token,
 };
+use crate::store::Retention;
 use crate::topic::TopicName;
 
 mod admin;
 mod enqueue;
 mod feed;
 mod group;
+mod letters;
+mod look;
 mod opening;
 mod outcome;
+mod retention;
 mod shared;
 mod spill;
 mod state;
@@ -87,6 +91,9 @@ pub struct EmbeddedOptions {
     #[serde(with = "crate::value::duration")]
     #[schemars(with = "crate::value::Time")]
     pub kept_for: Duration,
+    /// How long dead letters are kept, and how many; `None`: all of them, for ever. A host is told in `[dead_letters]`.
+    #[serde(skip)]
+    pub letters: Option<Retention>,
 }
 
 impl Default for EmbeddedOptions {
@@ -95,6 +102,7 @@ impl Default for EmbeddedOptions {
             window: 8_192,
             kept: 1_000_000,
             kept_for: Duration::from_secs(7 * 24 * 60 * 60),
+            letters: None,
         }
     }
 }
@@ -153,9 +161,7 @@ impl Backend for EmbeddedBackend {
     }
 
     async fn health(&self) -> Result<Health, BackendError> {
-        if let Some(trouble) = &self.shared.open()?.trouble {
-            return Err(BackendError::Unavailable(trouble.0.clone()));
-        }
+        self.shared.check().await?;
         Ok(Health {
             detail: self.about.clone(),
         })
@@ -177,11 +183,22 @@ impl Backend for EmbeddedBackend {
     }
 
     async fn delete_queue(&self, name: &QueueName) -> Result<(), BackendError> {
-        self.shared.order(Order::Delete(name.clone())).await
+        let deleted = self.shared.order(Order::Delete(name.clone())).await;
+        deleted.map(drop)
     }
 
     async fn delete_topic(&self, topic: &TopicName) -> Result<(), BackendError> {
-        self.shared.order(Order::DeleteTopic(topic.clone())).await
+        let deleted = self.shared.order(Order::DeleteTopic(topic.clone())).await;
+        deleted.map(drop)
+    }
+
+    async fn overview(&self) -> Result<Overview, BackendError> {
+        self.shared.overview().await
+    }
+
+    async fn purge_queue(&self, name: &QueueName) -> Result<u64, BackendError> {
+        self.get_queue(name).await?;
+        self.shared.order(Order::Purge(name.clone())).await
     }
 
     async fn publish(&self, batch: Vec<Outgoing>) -> Vec<Result<Receipt, PublishError>> {
@@ -261,7 +278,10 @@ impl Backend for EmbeddedBackend {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let Some(mut writer) = writer else { return };
-        drop(self.shared.reader.lock().await.take());
+        let reader = self.shared.reader.lock().await.take();
+        if let Some(reader) = reader {
+            reader.close().await;
+        }
         if tokio::time::timeout(CLOSE, &mut writer).await.is_err() {
             tracing::warn!("closing the broker took too long; what was not confirmed may be lost");
             writer.abort();

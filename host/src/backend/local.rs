@@ -28,7 +28,7 @@ pub use client::LocalBackend;
 pub use server::{Server, serve};
 
 /// Grows with every change of what is said on the socket. Both sides must speak the same version.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The largest frame in bytes: the largest content and as much again for everything around it.
 const MAX_FRAME: usize = 32 << 20;

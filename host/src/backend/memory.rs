@@ -3,7 +3,6 @@
 //! Every promise of [`Backend`] but one is kept here in its simplest form: nothing outlives the process. One lock guards
 //! everything, so what a settlement does is atomic because nobody can look in between. Every queue is bounded.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,18 +18,21 @@ use super::table::{Attempt, MAX_CONTENT, Table, Wakeups, millis};
 use super::waiting::{Clock, receive};
 use super::{
     Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, OpenError, Opened,
-    Outgoing, PollingSource, PublishError, Queue, QueueName, QueueSpec, Reach, Receipt, Release,
-    SettleError, Settlement, Source, Token,
+    Outgoing, Overview, PollingSource, PublishError, Queue, QueueName, QueueSpec, Reach, Receipt,
+    Release, SettleError, Settlement, Source, Token,
 };
-use crate::store::{DeadLetter, Store, StoreError, Versioned};
 use crate::topic::TopicName;
 
 mod apply;
 mod kept;
+mod letters;
+mod look;
 mod state;
+mod stored;
 
 use apply::Added;
 use kept::Kept;
+use letters::Letters;
 use state::State;
 
 /// What can be chosen about a broker in memory: `[broker.memory]`.
@@ -101,7 +103,7 @@ struct Inner {
     table: Table<()>,
     kept: Kept,
     state: State,
-    dead: VecDeque<DeadLetter>,
+    letters: Letters,
     next_id: u64,
     /// Empty between two calls; kept for its allocation.
     added: Added,
@@ -127,7 +129,7 @@ impl MemoryBackend {
             table: Table::new(),
             kept: Kept::default(),
             state: State::default(),
-            dead: VecDeque::new(),
+            letters: Letters::default(),
             next_id: 1,
             added: Added::new(),
             capacity,
@@ -318,36 +320,15 @@ impl Backend for MemoryBackend {
             .collect()
     }
 
+    async fn overview(&self) -> Result<Overview, BackendError> {
+        Ok(self.shared.open()?.overview(self.shared.clock.now_ms()))
+    }
+
+    async fn purge_queue(&self, name: &QueueName) -> Result<u64, BackendError> {
+        self.shared.open()?.purge(name)
+    }
+
     async fn close(&self) {
         self.close_now();
-    }
-}
-
-#[async_trait]
-impl Store for MemoryBackend {
-    async fn state_get(&self, plugin: &str, key: &str) -> Result<Versioned, StoreError> {
-        Ok(self.shared.lock().state.get(plugin, key))
-    }
-
-    async fn state_keys(
-        &self,
-        plugin: &str,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<String>, StoreError> {
-        Ok(self.shared.lock().state.keys(plugin, prefix, after, limit))
-    }
-
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        Ok(self
-            .shared
-            .lock()
-            .dead
-            .iter()
-            .rev()
-            .take(limit)
-            .cloned()
-            .collect())
     }
 }

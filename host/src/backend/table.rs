@@ -14,7 +14,8 @@ use super::{
     SettleError, Token,
 };
 use crate::message::Message;
-use crate::queue::{Fifo, Slot, Stale, slot_of};
+use crate::queue::{Fifo, Item, Slot, Stale, slot_of};
+use crate::store::{DeadLetter, FailedAttempt, History, KeptLetter};
 use crate::wire::Packet;
 
 /// The largest content in bytes.
@@ -33,6 +34,27 @@ pub(super) struct Stored {
     pub(super) route: Option<u32>,
     /// It is in memory only, because its queue ends with the process.
     pub(super) volatile: bool,
+    /// When it was published, milliseconds since 1970-01-01 UTC.
+    pub(super) at_ms: i64,
+    /// Its attempts so far, if one has failed.
+    pub(super) history: Option<Arc<History>>,
+}
+
+impl Item<Stored> {
+    /// What there is of its attempts after another one.
+    pub(super) fn failed(&self, failed: FailedAttempt) -> Arc<History> {
+        Arc::new(History::after(self.value.history.as_deref(), failed))
+    }
+
+    /// What is kept of it when it becomes a dead letter.
+    pub(super) fn letter(&self, id: u64, letter: DeadLetter) -> KeptLetter {
+        KeptLetter {
+            key: self.key.clone(),
+            route: self.value.route,
+            published_ms: self.value.at_ms,
+            ..KeptLetter::new(id, letter, self.value.history.as_deref())
+        }
+    }
 }
 
 /// The queues by name and by slot; `E` is what a backend adds to each.
@@ -96,6 +118,13 @@ impl<E> Table<E> {
 
     pub(super) fn slot(&self, name: &QueueName) -> Option<Slot> {
         self.names.get(name).copied()
+    }
+
+    /// The names of all queues, in their order.
+    pub(super) fn names(&self) -> Vec<QueueName> {
+        let mut names: Vec<QueueName> = self.names.keys().cloned().collect();
+        names.sort();
+        names
     }
 
     pub(super) fn entry(&mut self, slot: Slot) -> Option<&mut Entry<E>> {
@@ -253,6 +282,11 @@ impl<E> Entry<E> {
         self.hurry();
         let due = now.saturating_add(REFUSED_MS);
         self.fifo.put_off(token, due).is_ok()
+    }
+
+    /// How many receivers wait for a message: each of them holds what would wake it.
+    pub(super) fn receivers(&self) -> usize {
+        Arc::strong_count(&self.arrived).saturating_sub(1)
     }
 
     /// The length of a lease in milliseconds.

@@ -49,7 +49,9 @@ impl Run {
             .into());
         }
         let mut signals = Signals::new()?;
-        let mut broker = broker::own(&config.broker, &config.data.value).await?;
+        let mut kind = config.broker.clone();
+        kind.embedded.letters = Some(config.dead_letters);
+        let mut broker = broker::own(&kind, &config.data.value).await?;
         let group = Some(config.group.value.clone());
         let options = HostOptions {
             group,

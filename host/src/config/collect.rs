@@ -76,6 +76,21 @@ impl Config {
         ConfigError::unless_none(problems, served)
     }
 
+    /// A file in the place of the plugin of that name, with its section.
+    ///
+    /// # Errors
+    /// As [`Config::served`].
+    pub fn served_as(&self, name: &str, file: &Path) -> Result<ServedPlugin, ConfigError> {
+        let mut problems = Vec::new();
+        let candidate = Candidate {
+            name: name.to_owned(),
+            file: file.to_owned(),
+            section: self.section(name).map(|(_, section)| section),
+        };
+        let served = self.serve(candidate, &mut problems);
+        ConfigError::unless_none(problems, served)
+    }
+
     /// What is said of the plugin of this name. The environment cannot write every name, so those that only stand
     /// there are compared as it does.
     fn section(&self, name: &str) -> Option<(&str, &PluginConfig)> {
@@ -191,6 +206,9 @@ impl Config {
         served.spec.limits = section.limits.clone();
         served.retry = section.retry.clone();
         served.form = section.form;
+        served
+            .dead_letter_queue
+            .clone_from(&section.dead_letter_queue);
         served.spec.grants.config = self.resolve(name, section, problems);
         served
     }

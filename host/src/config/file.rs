@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{Digest, Filter, Name, Topic};
+use super::text::{Digest, Filter, Name, Queue, Topic};
 use super::{Settings, Size, Time};
 use crate::backend::BrokerOptions;
 use crate::plugin::Isolation;
@@ -38,6 +38,7 @@ pub(super) struct File {
     pub(super) log_format: Option<LogFormat>,
     pub(super) broker: BrokerOptions,
     pub(super) client: ClientSection,
+    pub(super) dead_letters: LettersSection,
     pub(super) defaults: DefaultsSection,
     /// The plugins, by name. A plugin without a table of its own has the defaults and no grants.
     pub(super) plugins: BTreeMap<Name, PluginSection>,
@@ -52,6 +53,17 @@ pub(super) struct ClientSection {
     /// How many clients a pool of them has at most, in programs that use the library; more callers wait.
     #[schemars(range(min = 1), extend("x-unit" = "clients"))]
     pub(super) maxsize: Option<u32>,
+}
+
+/// How long messages are kept that could not be handled.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LettersSection {
+    /// Older ones are removed by the host.
+    pub(super) keep: Option<Time>,
+    /// Of more than these the oldest are removed, a hundredth late at most.
+    #[schemars(extend("x-unit" = "messages"))]
+    pub(super) most: Option<u64>,
 }
 
 /// What applies to every plugin that does not say otherwise.
@@ -83,6 +95,8 @@ pub(super) struct PluginSection {
     pub(super) state: Option<bool>,
     /// How the messages in its queue are written: as Sandbar writes them, or as one JSON object each.
     pub(super) wire: Option<Wire>,
+    /// A queue that gets a copy of each message that ends as a dead letter.
+    pub(super) dead_letter_queue: Option<Queue>,
     /// Whether messages share an instance of the component.
     pub(super) isolation: Option<Isolation>,
     /// What it reads as its configuration. `env:NAME` stands for an environment variable and `file:PATH` for the

@@ -11,10 +11,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::file::{
-    BreakerSection, ClientSection, DefaultsSection, File, LimitsSection, PluginSection,
-    RetrySection,
+    BreakerSection, ClientSection, DefaultsSection, File, LettersSection, LimitsSection,
+    PluginSection, RetrySection,
 };
-use super::text::{Digest, Filter, Name, Topic};
+use super::text::{Digest, Filter, Name, Queue, Topic};
 use super::written::Written;
 use super::{Config, PluginConfig, Setting, Size, Source, Time};
 use crate::plugin::Limits;
@@ -131,6 +131,10 @@ impl From<&Config> for File {
                 timeout: Some(Time(config.request_timeout.value)),
                 maxsize: Some(u32::try_from(config.client_pool.maxsize).unwrap_or(u32::MAX)),
             },
+            dead_letters: LettersSection {
+                keep: Some(Time(config.dead_letters.keep)),
+                most: Some(config.dead_letters.most),
+            },
             defaults: DefaultsSection {
                 limits: (&config.limits).into(),
                 retry: (&config.retry).into(),
@@ -154,6 +158,7 @@ impl From<&PluginConfig> for PluginSection {
             request: Some(topics(&plugin.grants.request)),
             state: Some(plugin.grants.state),
             wire: Some(plugin.form.into()),
+            dead_letter_queue: plugin.dead_letter_queue.clone().map(Queue),
             isolation: Some(plugin.limits.isolation),
             config: plugin.settings.clone(),
             limits: (&plugin.limits).into(),

@@ -119,6 +119,9 @@ fn everything_that_can_be_written_is_read() {
         [client]
         timeout = "2s"
         maxsize = 9
+        [dead_letters]
+        keep = "2d"
+        most = 1000
         [plugins.orders]
         subscribe = ["order.*"]
         publish = ["order.>", "audit"]
@@ -126,6 +129,7 @@ fn everything_that_can_be_written_is_read() {
         state = true
         config = { currency = "EUR", digits = 2, strict = true, key = "env:ORDERS_KEY" }
         wire = "json"
+        dead_letter_queue = "orders.dead"
         isolation = "message"
         [plugins.orders.limits]
         time = "300ms"
@@ -155,6 +159,10 @@ fn everything_that_can_be_written_is_read() {
     assert_eq!(orders.settings["digits"], Setting::Plain("2".to_owned()));
     assert_eq!(orders.settings["key"].to_string(), "env:ORDERS_KEY");
     assert_eq!(orders.grants.publish.len(), 2);
+    let queue = orders.dead_letter_queue.as_ref().unwrap();
+    assert_eq!(queue.as_str(), "orders.dead");
+    let keep = Duration::from_secs(2 * 24 * 60 * 60);
+    assert_eq!(config.dead_letters, Retention { keep, most: 1000 });
 }
 
 #[cfg(feature = "postgres")]

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::backend::{BackendError, QueueName};
 use crate::topic::{Pattern, TopicError};
 use crate::value::written_as_text;
 
@@ -19,6 +20,10 @@ pub(super) struct Topic(pub(super) Pattern);
 /// The digest of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Digest(pub(super) String);
+
+/// The name of a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Queue(pub(super) QueueName);
 
 /// What is logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +78,14 @@ impl FromStr for Digest {
     }
 }
 
+impl FromStr for Queue {
+    type Err = BackendError;
+
+    fn from_str(text: &str) -> Result<Self, BackendError> {
+        text.parse().map(Self)
+    }
+}
+
 impl FromStr for Filter {
     type Err = String;
 
@@ -100,6 +113,12 @@ impl fmt::Display for Digest {
     }
 }
 
+impl fmt::Display for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -124,6 +143,14 @@ written_as_text!(Digest, Text, "a digest such as \"sha256:…\"", {
     "type": "string",
     "pattern": "^sha256:[0-9a-f]{64}$",
     "x-type": "digest",
+});
+
+written_as_text!(Queue, Text, "the name of a queue", {
+    "type": "string",
+    "maxLength": 255,
+    "pattern": r"^\S+$",
+    "examples": ["orders.dead"],
+    "x-type": "queue",
 });
 
 written_as_text!(Filter, Text, "a log level or filter", {

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use super::file::{File, PluginSection};
+use super::file::{File, LettersSection, PluginSection};
 use super::problem::Problem;
 use super::written::{Keys, Written};
 use super::{Config, PluginConfig, Sourced};
@@ -13,6 +13,7 @@ use crate::client::PoolOptions;
 use crate::control::DEFAULT_GROUP;
 use crate::plugin::{Grants, Limits};
 use crate::retry::RetryPolicy;
+use crate::store::Retention;
 
 mod limits;
 
@@ -73,11 +74,20 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
         ),
         broker: file.broker,
         client_pool,
+        dead_letters: retention(&file.dead_letters),
         request_timeout: sourced(&written, &["client", "timeout"], request_timeout),
         limits,
         retry,
         plugins,
         written,
+    }
+}
+
+fn retention(written: &LettersSection) -> Retention {
+    let default = Retention::default();
+    Retention {
+        keep: written.keep.map_or(default.keep, |time| time.0),
+        most: written.most.unwrap_or(default.most),
     }
 }
 
@@ -159,6 +169,7 @@ impl Checker<'_> {
             },
             settings: section.config,
             form: section.wire.map(Into::into).unwrap_or_default(),
+            dead_letter_queue: section.dead_letter_queue.map(|queue| queue.0),
             limits: Limits {
                 isolation: section.isolation.unwrap_or(limits.isolation),
                 breaker: self.breaker(

@@ -28,6 +28,17 @@ impl<T> Ready<T> {
         self.fresh.len() + self.back.len()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Item<T>> {
+        self.fresh.iter().chain(self.back.values())
+    }
+
+    /// Takes out everything.
+    pub(super) fn take(&mut self) -> Vec<Item<T>> {
+        let mut items: Vec<Item<T>> = self.fresh.drain(..).collect();
+        items.extend(std::mem::take(&mut self.back).into_values());
+        items
+    }
+
     pub(super) fn push(&mut self, item: Item<T>) {
         match self.fresh.back() {
             Some(last) if last.id > item.id => {

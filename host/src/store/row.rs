@@ -9,6 +9,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::message::{Headers, Message, Payload, Status, Strategy};
+use crate::store::History;
 use crate::topic::TopicName;
 use crate::wire::{Packet, RawPacket};
 
@@ -157,6 +158,16 @@ pub(super) fn packet_columns(packet: &Packet) -> (String, String, Vec<u8>) {
             )
         }
     }
+}
+
+/// The column `history`.
+pub(super) fn history_column(history: &History) -> String {
+    json(history)
+}
+
+/// The reverse of [`history_column`]. A message is not lost for what cannot be read of its past.
+pub(super) fn history(column: &str) -> Option<History> {
+    serde_json::from_str(column).ok()
 }
 
 /// The reverse of [`packet_columns`].

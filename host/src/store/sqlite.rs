@@ -17,6 +17,9 @@ mod dead;
 mod failure;
 mod folder;
 mod kept;
+mod letters;
+mod look;
+mod place;
 mod queues;
 mod read;
 mod state;
@@ -26,14 +29,20 @@ pub(crate) use super::row::Columns;
 pub(crate) use failure::Failure;
 pub(crate) use folder::Folder;
 pub(crate) use kept::Declared;
+pub(crate) use look::{Gone, Waiting};
+pub(crate) use place::Place;
 pub(crate) use read::{Due, StoredRow};
 pub(crate) use write::{Batch, NewRow, RetryRow, StateRow};
 
 use bulk::Bulks;
 
 /// The version of the schema, kept in `user_version`. Each number has a migration.
-const SCHEMA: i64 = 1;
-const MIGRATIONS: [(i64, &str); 1] = [(1, include_str!("sqlite/001_initial.sql"))];
+const SCHEMA: i64 = 2;
+const SET_SCHEMA: &str = "PRAGMA user_version = 2";
+const MIGRATIONS: [(i64, &str); 2] = [
+    (1, include_str!("sqlite/001_initial.sql")),
+    (2, include_str!("sqlite/002_letters.sql")),
+];
 
 /// How long to wait for another program that looks into the database.
 const BUSY: Duration = Duration::from_secs(5);
@@ -80,15 +89,7 @@ impl Database {
 
     /// A second connection, for reading while the first one writes.
     pub(crate) async fn reader(&self) -> Result<Reader, Failure> {
-        let options = options(&self.folder.database()).read_only(true);
-        let connection = options
-            .connect()
-            .await
-            .map_err(|error| self.failure(&error))?;
-        Ok(Reader {
-            connection,
-            folder: self.folder.path().to_owned(),
-        })
+        Reader::open(self.folder.path()).await
     }
 
     /// One line about the library and how safe it is told to be.
@@ -156,6 +157,27 @@ impl Database {
     }
 }
 
+impl Reader {
+    /// A connection of its own, for whoever reads long enough to hold up others. Only for the owner of the folder.
+    pub(crate) async fn open(folder: &Path) -> Result<Self, Failure> {
+        let options = options(&folder::database(folder)).read_only(true);
+        let connected = options.create_if_missing(false).connect().await;
+        Ok(Self {
+            connection: connected.map_err(|error| Failure::new(folder, &error))?,
+            folder: folder.to_owned(),
+        })
+    }
+
+    /// Ends once its files are closed, so that their disk can be taken away. There is nothing to lose.
+    pub(crate) async fn close(self) {
+        drop(self.connection.close().await);
+    }
+
+    fn failure(&self, error: &sqlx::Error) -> Failure {
+        Failure::new(&self.folder, error)
+    }
+}
+
 fn options(file: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(file)
@@ -219,9 +241,7 @@ async fn migrate(connection: &mut SqliteConnection, file: &Path) -> Result<(), P
     for (_, sql) in MIGRATIONS.iter().filter(|(version, _)| *version > found) {
         sqlx::raw_sql(*sql).execute(&mut *connection).await?;
     }
-    sqlx::query("PRAGMA user_version = 1")
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query(SET_SCHEMA).execute(&mut *connection).await?;
     sqlx::query("COMMIT").execute(&mut *connection).await?;
     Ok(())
 }

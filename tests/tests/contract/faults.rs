@@ -120,7 +120,7 @@ async fn a_newer_schema_is_refused() -> Outcome {
             error,
             OpenError::Newer {
                 found: 99,
-                known: 1,
+                known: 2,
                 ..
             }
         ),

@@ -17,7 +17,8 @@ use crate::topic::TopicName;
 #[derive(Debug)]
 pub(super) struct Admin {
     pub(super) order: Order,
-    pub(super) caller: oneshot::Sender<Result<(), BackendError>>,
+    /// Gets the number of messages that were removed, where somebody may want to know.
+    pub(super) caller: oneshot::Sender<Result<u64, BackendError>>,
 }
 
 /// What to do.
@@ -29,6 +30,10 @@ pub(super) enum Order {
     Delete(QueueName),
     /// Forget what a topic keeps.
     DeleteTopic(TopicName),
+    /// Remove what waits in a queue.
+    Purge(QueueName),
+    /// See whether the database can be written.
+    Probe,
 }
 
 /// What the writer decided about an order when it took it.
@@ -39,6 +44,8 @@ pub(super) enum Task {
     /// The queue is out of all bindings already.
     Delete(Slot, i64),
     DeleteTopic(TopicName),
+    Purge(Slot),
+    Probe,
     Nothing,
 }
 
@@ -56,6 +63,8 @@ impl Inner {
                 None => Task::Nothing,
             },
             Order::DeleteTopic(topic) => Task::DeleteTopic(topic),
+            Order::Purge(name) => self.table.slot(&name).map_or(Task::Nothing, Task::Purge),
+            Order::Probe => Task::Probe,
         }
     }
 
@@ -74,8 +83,8 @@ impl Inner {
 }
 
 impl Shared {
-    /// Has the writer do something, and waits for it.
-    pub(super) async fn order(&self, order: Order) -> Result<(), BackendError> {
+    /// Has the writer do something, and waits for it; how many messages it removed.
+    pub(super) async fn order(&self, order: Order) -> Result<u64, BackendError> {
         let (caller, done) = oneshot::channel();
         self.submit(Admin { order, caller })?;
         done.await.unwrap_or(Err(BackendError::Closed))
@@ -89,9 +98,15 @@ impl Shared {
     }
 
     /// Does what was begun.
-    pub(super) async fn execute(&self, task: Task, database: &mut Database) -> Result<(), Failure> {
-        match task {
+    pub(super) async fn execute(
+        &self,
+        task: Task,
+        database: &mut Database,
+    ) -> Result<u64, Failure> {
+        let done = match task {
             Task::Declare(spec, first) => self.declare(spec, first, database).await,
+            Task::Purge(slot) => return self.purge(slot, database).await,
+            Task::Probe => database.probe().await,
             Task::Delete(slot, id) => {
                 let deleted = database.delete_queue(id).await;
                 let mut inner = self.lock();
@@ -107,7 +122,8 @@ impl Shared {
                 self.recount(database).await
             }
             Task::Nothing => Ok(()),
-        }
+        };
+        done.map(|()| 0)
     }
 
     async fn declare(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::group::{Call, Settled};
+use super::group::{Again, Call, Settled};
 use super::shared::{Inner, Shared};
 use crate::backend::table::{Plan, Stored, millis};
 use crate::backend::{
@@ -21,7 +21,7 @@ use crate::store::sqlite::{Columns, NewRow, StateRow};
 /// A message with its columns, which are written outside of the lock.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    outgoing: Outgoing,
+    pub(super) outgoing: Outgoing,
     columns: Arc<Columns>,
 }
 
@@ -187,20 +187,27 @@ impl Inner {
 
         let entry = self.table.entry(slot).ok_or(SettleError::Stale)?;
         let item = entry.fifo.claim(token).map_err(|_| SettleError::Stale)?;
-        let (retry, letter) = match verdict {
+        let (again, letter) = match verdict {
             Verdict::Ack => (None, None),
-            Verdict::Retry { after, .. } => (Some(moment(now, millis(after)).max(1)), None),
-            Verdict::DeadLetter(letter) => (None, Some(letter)),
+            Verdict::Retry { after, failed } => {
+                let due = moment(now, millis(after)).max(1);
+                let history = item.failed(*failed);
+                (Some(Again { due, history }), None)
+            }
+            Verdict::DeadLetter(letter) => {
+                self.last_letter += 1;
+                (None, Some(item.letter(self.last_letter, *letter)))
+            }
         };
         self.group.add_settled(Settled {
             queue: (slot, entry.extra.id),
             item,
-            retry,
+            again,
             state: state.is_some(),
             result: place,
         });
         if let Some(letter) = letter {
-            self.group.add_dead(*letter);
+            self.group.add_dead(letter);
         }
         if let Some(state) = effects.state {
             self.states.write(&state);
@@ -230,7 +237,7 @@ impl Inner {
         self.table.slot(&name).map(|_| Prepared::new(copy))
     }
 
-    fn admit(&mut self, outgoing: &Outgoing) -> Result<Plan, PublishError> {
+    pub(super) fn admit(&mut self, outgoing: &Outgoing) -> Result<Plan, PublishError> {
         let plan = self.table.plan(outgoing)?;
         if matches!(plan, Plan::Keep) && self.kept >= self.options.kept {
             let topic = &outgoing.message.topic;
@@ -244,7 +251,13 @@ impl Inner {
     }
 
     /// Puts an admitted message into the group, once for each of its queues.
-    fn enter(&mut self, prepared: Prepared, plan: &Plan, now: i64, caused: bool) -> Receipt {
+    pub(super) fn enter(
+        &mut self,
+        prepared: Prepared,
+        plan: &Plan,
+        now: i64,
+        caused: bool,
+    ) -> Receipt {
         let Prepared { outgoing, columns } = prepared;
         let due = if outgoing.delay.is_zero() {
             0
@@ -255,6 +268,8 @@ impl Inner {
             message: Arc::new(outgoing.message),
             route: outgoing.route,
             volatile: false,
+            at_ms: now,
+            history: None,
         };
         let window = self.options.window;
         let keep = matches!(plan, Plan::Keep);

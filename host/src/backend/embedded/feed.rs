@@ -110,6 +110,8 @@ impl Inner {
                 message: Arc::new(row.message),
                 route: row.route,
                 volatile: false,
+                at_ms: row.at_ms,
+                history: row.history.map(Arc::new),
             };
             let (id, attempts, key) = (row.id, row.attempts, row.key);
             entry.load(Item {

@@ -3,14 +3,15 @@
 //! It is only a list: who puts something in and who acts on it is in the files beside this one.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use crate::backend::table::Stored;
 use crate::backend::{PublishError, Receipt, SettleError};
 use crate::queue::{Item, Slot};
-use crate::store::DeadLetter;
 use crate::store::sqlite::{Batch, Failure, NewRow, RetryRow, StateRow};
+use crate::store::{History, KeptLetter};
 use crate::topic::TopicName;
 
 /// Beyond this, publishers wait.
@@ -26,7 +27,8 @@ pub(super) struct Group {
     pub(super) arrivals: Vec<Arrival>,
     pub(super) settled: Vec<Settled>,
     pub(super) states: Vec<StateRow>,
-    dead: Vec<(usize, DeadLetter)>,
+    dead: Vec<(usize, KeptLetter)>,
+    undead: Vec<u64>,
     calls: Vec<Call>,
     bytes: usize,
 }
@@ -49,12 +51,21 @@ pub(super) struct Arrival {
 pub(super) struct Settled {
     pub(super) queue: (Slot, i64),
     pub(super) item: Item<Stored>,
-    /// When it is delivered again, if it is.
-    pub(super) retry: Option<i64>,
+    /// How it is delivered again, if it is.
+    pub(super) again: Option<Again>,
     /// It read or wrote state, on the assumption that what was decided before gets written.
     pub(super) state: bool,
     /// Its result: which call, and which one of it.
     pub(super) result: (usize, usize),
+}
+
+/// Another attempt.
+#[derive(Debug)]
+pub(super) struct Again {
+    /// When.
+    pub(super) due: i64,
+    /// The attempts before it.
+    pub(super) history: Arc<History>,
 }
 
 /// Somebody who waits for results.
@@ -68,6 +79,11 @@ pub(super) enum Call {
         Vec<Result<(), SettleError>>,
         oneshot::Sender<Vec<Result<(), SettleError>>>,
     ),
+    /// Dead letters that leave; nobody else works on them until it is known whether they did.
+    Letters {
+        caller: oneshot::Sender<Result<(), Failure>>,
+        _turn: OwnedMutexGuard<()>,
+    },
 }
 
 impl Group {
@@ -140,9 +156,14 @@ impl Group {
     }
 
     /// Adds the letter of the settlement that was added last.
-    pub(super) fn add_dead(&mut self, letter: DeadLetter) {
+    pub(super) fn add_dead(&mut self, letter: KeptLetter) {
         self.dead
             .push((self.settled.len().saturating_sub(1), letter));
+    }
+
+    /// Removes dead letters.
+    pub(super) fn add_undead(&mut self, letters: impl IntoIterator<Item = u64>) {
+        self.undead.extend(letters);
     }
 
     pub(super) fn add_state(&mut self, row: StateRow) {
@@ -156,12 +177,14 @@ impl Group {
         let stored = |settled: &&Settled| !settled.item.value.volatile;
         for settled in self.settled.iter().filter(stored) {
             let id = settled.item.id;
-            match settled.retry {
+            match &settled.again {
                 None => deletes.push(id),
-                Some(due) => {
-                    let attempts = settled.item.attempts.saturating_add(1);
-                    retries.push(RetryRow { id, due, attempts });
-                }
+                Some(Again { due, history }) => retries.push(RetryRow {
+                    id,
+                    due: *due,
+                    attempts: settled.item.attempts.saturating_add(1),
+                    history: history.clone(),
+                }),
             }
         }
         Batch {
@@ -173,6 +196,7 @@ impl Group {
                 .into_iter()
                 .map(|(_, letter)| letter)
                 .collect(),
+            undead: std::mem::take(&mut self.undead),
         }
     }
 
@@ -233,6 +257,7 @@ impl Call {
         match self {
             Self::Publish(results, caller) => drop(caller.send(results)),
             Self::Settle(results, caller) => drop(caller.send(results)),
+            Self::Letters { caller, .. } => drop(caller.send(Ok(()))),
         }
     }
 
@@ -251,14 +276,13 @@ impl Call {
                 }
                 drop(caller.send(results));
             }
+            Self::Letters { caller, .. } => drop(caller.send(Err(reason.clone()))),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::message::{Message, Payload};
     use crate::store::sqlite::Columns;
@@ -267,7 +291,7 @@ mod tests {
         Settled {
             queue: (0, 1),
             item: item(id),
-            retry: None,
+            again: None,
             state,
             result,
         }
@@ -283,6 +307,8 @@ mod tests {
                 message,
                 route: None,
                 volatile: false,
+                at_ms: 0,
+                history: None,
             },
         }
     }

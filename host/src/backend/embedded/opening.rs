@@ -57,6 +57,7 @@ async fn load(database: &mut Database, options: EmbeddedOptions) -> Result<Inner
         }
     }
     let (kept, last) = database.counts().await?;
+    let last_letter = database.last_letter().await?;
     Ok(Inner {
         table,
         states: States::default(),
@@ -64,6 +65,7 @@ async fn load(database: &mut Database, options: EmbeddedOptions) -> Result<Inner
         admin: Vec::new(),
         options,
         next_id: last + 1,
+        last_letter,
         kept,
         next_due: i64::MAX,
         hungry,

@@ -2,7 +2,7 @@
 //!
 //! It runs under the lock and knows nothing of the database.
 
-use super::group::{Arrival, Call, Group, Settled};
+use super::group::{Again, Arrival, Call, Group, Settled};
 use super::shared::{Inner, Shared};
 use crate::clock;
 use crate::store::sqlite::Failure;
@@ -72,19 +72,21 @@ impl Inner {
             return;
         };
         let mut item = settled.item;
-        if settled.retry.is_none() || !item.value.volatile {
+        if settled.again.is_none() || !item.value.volatile {
             entry.unload(&item);
         }
-        match settled.retry {
+        match settled.again {
             // The next message of its key has its turn.
             None => entry.fifo.finish(item.id, item.key.as_ref()),
-            Some(due) if item.value.volatile => {
+            Some(Again { due, history }) if item.value.volatile => {
+                item.value.history = Some(history);
                 let after = due.saturating_sub(now);
                 entry.fifo.retry(item, lease_now.saturating_add(after));
                 entry.hurry();
             }
-            Some(due) => {
+            Some(Again { due, history }) => {
                 item.attempts = item.attempts.saturating_add(1);
+                item.value.history = Some(history);
                 if let Some(due) = entry.arrive_later(item, due) {
                     self.expect(due);
                 }

@@ -17,13 +17,15 @@ use crate::backend::waiting::Clock;
 use crate::backend::{BackendError, EmbeddedOptions, Release, Token};
 use crate::clock;
 use crate::queue::Slot;
-use crate::store::sqlite::{Failure, Reader};
+use crate::store::sqlite::{Failure, Place, Reader};
 
 /// The broker without its writer.
 #[derive(Debug)]
 pub(super) struct Shared {
     inner: Mutex<Inner>,
     pub(super) reader: AsyncMutex<Option<Reader>>,
+    /// Who has it may remove dead letters.
+    pub(super) letters: Arc<AsyncMutex<()>>,
     /// Wakes the writer.
     pub(super) work: Notify,
     /// Wakes publishers that wait for room.
@@ -31,6 +33,7 @@ pub(super) struct Shared {
     /// For leases, which end with the process.
     pub(super) clock: Clock,
     pub(super) folder: PathBuf,
+    pub(super) file: Place,
 }
 
 /// What is behind the lock.
@@ -42,6 +45,8 @@ pub(super) struct Inner {
     pub(super) admin: Vec<Admin>,
     pub(super) options: EmbeddedOptions,
     pub(super) next_id: u64,
+    /// The greatest number of a dead letter so far.
+    pub(super) last_letter: u64,
     /// Messages without a queue, those included that are about to be written.
     pub(super) kept: u64,
     /// No message in the database is due before this moment (of the wall clock).
@@ -58,9 +63,11 @@ impl Shared {
         Self {
             inner: Mutex::new(inner),
             reader: AsyncMutex::new(Some(reader)),
+            letters: Arc::default(),
             work: Notify::new(),
             room: Notify::new(),
             clock: Clock::start(),
+            file: Place::of(&folder),
             folder,
         }
     }

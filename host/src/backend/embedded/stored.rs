@@ -8,7 +8,10 @@ use tokio::sync::MappedMutexGuard;
 use super::EmbeddedBackend;
 use crate::backend::paging::Paging;
 use crate::store::sqlite::{Failure, Reader};
-use crate::store::{DeadLetter, Store, StoreError, Versioned};
+use crate::store::{
+    DeadLetter, KeptLetter, LetterCounts, LetterFilter, LetterPage, LetterPart, LettersDone,
+    ReplayTo, Store, StoreError, Versioned,
+};
 
 impl EmbeddedBackend {
     async fn reader(&self) -> Result<MappedMutexGuard<'_, Reader>, StoreError> {
@@ -77,5 +80,34 @@ impl Store for EmbeddedBackend {
             }
         });
         Ok(readable.collect())
+    }
+
+    async fn letters(
+        &self,
+        filter: &LetterFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<LetterPage, StoreError> {
+        self.shared.letter_page(filter, before, limit).await
+    }
+
+    async fn letter(&self, id: u64) -> Result<Option<KeptLetter>, StoreError> {
+        self.shared.letter(id).await
+    }
+
+    async fn count_letters(&self, filter: &LetterFilter) -> Result<LetterCounts, StoreError> {
+        self.shared.count_letters(filter).await
+    }
+
+    async fn replay_letters(
+        &self,
+        part: &LetterPart,
+        to: &ReplayTo,
+    ) -> Result<LettersDone, StoreError> {
+        self.shared.replay_letters(part, to).await
+    }
+
+    async fn purge_letters(&self, part: &LetterPart) -> Result<LettersDone, StoreError> {
+        self.shared.purge_letters(part).await
     }
 }

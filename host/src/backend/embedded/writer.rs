@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::admin::{Admin, Task};
 use super::group::Group;
+use super::retention::Pruner;
 use super::shared::Shared;
 use crate::backend::BackendError;
 use crate::clock;
@@ -27,23 +28,29 @@ pub(super) struct Writer {
     database: Database,
     backoff: Duration,
     forget_at: Instant,
+    pruner: Pruner,
 }
 
 /// What the writer does next.
 struct Turn {
     group: Group,
-    tasks: Vec<(Task, tokio::sync::oneshot::Sender<Result<(), BackendError>>)>,
+    tasks: Vec<(
+        Task,
+        tokio::sync::oneshot::Sender<Result<u64, BackendError>>,
+    )>,
     feed: Vec<Slot>,
     closed: bool,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, database: Database) -> Self {
+        let pruner = Pruner::new(shared.lock().options.letters);
         Self {
             shared,
             database,
             backoff: FIRST_BACKOFF,
             forget_at: Instant::now() + FORGET_EVERY,
+            pruner,
         }
     }
 
@@ -55,8 +62,14 @@ impl Writer {
             if idle && turn.closed {
                 break;
             }
-            if idle {
+            if idle && !self.pruner.due() {
                 self.wait().await;
+            }
+            if self.pruner.due() {
+                let pruned = self.pruner.prune(&mut self.database).await;
+                self.report(&pruned).await;
+            }
+            if idle {
                 continue;
             }
             if !self.work(turn).await && !self.shared.lock().closed {
@@ -98,7 +111,8 @@ impl Writer {
     async fn wait(&mut self) {
         let due = self.shared.lock().until_due().map(Duration::from_millis);
         let due = Instant::now() + due.unwrap_or(FORGET_EVERY).min(FORGET_EVERY);
-        drop(tokio::time::timeout_at(due.min(self.forget_at), self.shared.work.notified()).await);
+        let due = due.min(self.forget_at).min(self.pruner.at());
+        drop(tokio::time::timeout_at(due, self.shared.work.notified()).await);
         if Instant::now() >= self.forget_at {
             self.forget_at = Instant::now() + FORGET_EVERY;
             let forgotten = self.shared.forget_kept(&mut self.database).await;
@@ -112,6 +126,7 @@ impl Writer {
         let mut group = turn.group;
         if !group.is_empty() {
             let batch = group.batch();
+            self.pruner.written(batch.dead.len());
             // What ends with the process needs no transaction.
             let written = match batch.is_empty() {
                 true => Ok(()),
@@ -140,9 +155,9 @@ impl Writer {
     }
 
     /// Says once what is wrong, and once that it is over; brings the connection back into order.
-    async fn report(&mut self, done: &Result<(), Failure>) -> bool {
+    async fn report<T>(&mut self, done: &Result<T, Failure>) -> bool {
         match done {
-            Ok(()) => {
+            Ok(_) => {
                 let over = self.shared.lock().trouble.take();
                 if over.is_some() {
                     tracing::info!(folder = %self.shared.folder.display(), "the broker can write again");

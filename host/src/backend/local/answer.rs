@@ -10,10 +10,12 @@ use super::convert::{list, parse};
 use super::frame::{self, Illegible, TooLong, Written};
 use super::protocol::{Blob, Delivered, Letter, Refusal, Reply, Response, Unsettled};
 use crate::backend::{
-    BackendError, DeclaredQueue, Delivery, PublishError, Queue, QueueName, Receipt, Release,
-    SettleError,
+    BackendError, DeclaredQueue, Delivery, Overview, PublishError, Queue, QueueName, Receipt,
+    Release, SettleError,
 };
-use crate::store::{DeadLetter, StoreError, Versioned};
+use crate::store::{
+    DeadLetter, KeptLetter, LetterCounts, LetterPage, LettersDone, StoreError, Versioned,
+};
 
 /// The end of a call.
 #[derive(Debug)]
@@ -30,6 +32,18 @@ pub(super) enum Answer {
     Letters(Vec<DeadLetter>),
     Failed(BackendError),
     StoreFailed(StoreError),
+    Operated(Report),
+}
+
+/// What an operator gets.
+#[derive(Debug)]
+pub(super) enum Report {
+    Letters(LetterPage),
+    Letter(Option<Box<KeptLetter>>),
+    Counts(LetterCounts),
+    Done(LettersDone),
+    Overview(Overview),
+    Purged(u64),
 }
 
 impl Answer {
@@ -84,6 +98,7 @@ impl Answer {
             Reply::Letters(letters) => Self::Letters(list(letters, |letter| letter.read(frame))?),
             Reply::Failed(fault) => Self::Failed(fault.read()?),
             Reply::StoreFailed(fault) => Self::StoreFailed(fault.read()),
+            Reply::Operated(operated) => Self::Operated(operated.read(frame)?),
         };
         Ok((response.id, response.more, answer))
     }
@@ -160,6 +175,7 @@ impl<'a> From<&'a Answer> for Reply<'a> {
             Answer::Letters(letters) => Self::Letters(letters.iter().map(Letter::from).collect()),
             Answer::Failed(error) => Self::Failed(error.into()),
             Answer::StoreFailed(error) => Self::StoreFailed(error.into()),
+            Answer::Operated(report) => Self::Operated(report.into()),
         }
     }
 }

@@ -11,14 +11,14 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 
 use super::MAX_REQUESTS;
-use super::answer::{Answer, UNEXPECTED};
+use super::answer::{Answer, Report, UNEXPECTED};
 use super::budget::Budget;
 use super::connection::{Connection, Unsent};
-use super::protocol::{Call, Spec};
+use super::protocol::{Call, Operation, Spec};
 use crate::backend::{
-    Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, Outgoing, PollingSource,
-    PublishError, Queue, QueueName, QueueSpec, Receipt, SettleError, Settlement, Source,
-    SourceEvent, Token,
+    Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, Outgoing, Overview,
+    PollingSource, PublishError, Queue, QueueName, QueueSpec, Receipt, SettleError, Settlement,
+    Source, SourceEvent, Token,
 };
 use crate::topic::TopicName;
 
@@ -191,6 +191,21 @@ impl Backend for LocalBackend {
             Err(error) => SettleError::Unavailable(error.to_string()),
         };
         vec![Err(error); tokens.len()]
+    }
+
+    async fn overview(&self) -> Result<Overview, BackendError> {
+        match self.call(Call::Operate(Operation::Overview)).await? {
+            Answer::Operated(Report::Overview(overview)) => Ok(overview),
+            other => Err(other.into_error()),
+        }
+    }
+
+    async fn purge_queue(&self, name: &QueueName) -> Result<u64, BackendError> {
+        let purge = Call::Operate(Operation::PurgeQueue(name.as_str()));
+        match self.call(purge).await? {
+            Answer::Operated(Report::Purged(count)) => Ok(count),
+            other => Err(other.into_error()),
+        }
     }
 
     async fn close(&self) {

@@ -16,6 +16,7 @@ use crate::message::{Headers, Message, Payload, Status};
 
 mod delivered;
 mod errors;
+mod operation;
 
 /// A name, a topic or a pattern.
 pub(super) fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, Illegible> {

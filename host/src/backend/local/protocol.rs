@@ -14,10 +14,12 @@ use crate::message::Strategy;
 use crate::store::Reason;
 
 mod faults;
+mod operation;
 #[cfg(test)]
 mod tests;
 
 pub(super) use faults::{Fault, Refusal, StoreFault, Unsettled};
+pub(super) use operation::{Kept, Operated, Operation, Status};
 
 /// From a client to the owner.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,6 +67,8 @@ pub(super) enum Call<'a> {
     Release(Mark),
     /// Nobody waits any more for the `Receive` of this number. There is no answer.
     Cancel(u64),
+    /// What an operator asks for.
+    Operate(#[serde(borrow)] Operation<'a>),
 }
 
 /// From the owner to a client.
@@ -99,6 +103,7 @@ pub(super) enum Reply<'a> {
     Letters(#[serde(borrow)] Vec<Letter<'a>>),
     Failed(#[serde(borrow)] Fault<'a>),
     StoreFailed(#[serde(borrow)] StoreFault<'a>),
+    Operated(#[serde(borrow)] Operated<'a>),
 }
 
 /// A [`crate::backend::QueueSpec`].

@@ -23,6 +23,7 @@ use super::{GRACE, HELLO, MAX_FRAME, MAX_REQUESTS, VERSION, hello};
 use crate::backend::{Delivery, QueueName, Token};
 
 mod calls;
+mod operate;
 mod reply;
 
 /// Answers that wait to be sent; whoever has another one waits as well.

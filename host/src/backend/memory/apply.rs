@@ -12,10 +12,6 @@ use crate::backend::{
     Settlement, Verdict,
 };
 use crate::queue::{Item, Slot};
-use crate::store::DeadLetter;
-
-/// More dead letters than this push out the oldest.
-const DEAD_LETTERS: usize = 10_000;
 
 /// Messages that one settlement is about to add: (queue, how many).
 pub(super) type Added = Vec<(Slot, usize)>;
@@ -99,13 +95,15 @@ impl Inner {
         let item = entry.fifo.claim(token).map_err(|_| SettleError::Stale)?;
         match verdict {
             Verdict::Ack => entry.fifo.finish(item.id, item.key.as_ref()),
-            Verdict::Retry { after, .. } => {
+            Verdict::Retry { after, failed } => {
+                let mut item = item;
+                item.value.history = Some(item.failed(*failed));
                 entry.fifo.retry(item, now.saturating_add(millis(after)));
                 entry.hurry();
             }
             Verdict::DeadLetter(letter) => {
                 entry.fifo.finish(item.id, item.key.as_ref());
-                self.bury(*letter);
+                self.letters.bury(&item, *letter);
             }
         }
         // The next message of the key may have become ready.
@@ -133,15 +131,12 @@ impl Inner {
         self.table.slot(&name).map(|_| copy)
     }
 
-    fn bury(&mut self, letter: DeadLetter) {
-        if self.dead.len() >= DEAD_LETTERS {
-            self.dead.pop_front();
-        }
-        self.dead.push_back(letter);
-    }
-
     /// Whether a message may enter, on top of what the same settlement already `added`.
-    fn admit(&mut self, outgoing: &Outgoing, added: &mut Added) -> Result<Plan, PublishError> {
+    pub(super) fn admit(
+        &mut self,
+        outgoing: &Outgoing,
+        added: &mut Added,
+    ) -> Result<Plan, PublishError> {
         let plan = self.table.plan(outgoing)?;
         if matches!(plan, Plan::Keep) {
             self.kept.admit(&outgoing.message.topic)?;
@@ -168,7 +163,7 @@ impl Inner {
     }
 
     /// Puts an admitted message into its queues.
-    fn enter(&mut self, outgoing: Outgoing, plan: &Plan, now: i64) -> Receipt {
+    pub(super) fn enter(&mut self, outgoing: Outgoing, plan: &Plan, now: i64) -> Receipt {
         // One more, since `now` is rounded down.
         let due = (!outgoing.delay.is_zero())
             .then(|| now.saturating_add(millis(outgoing.delay)).saturating_add(1));
@@ -177,6 +172,8 @@ impl Inner {
             message: Arc::new(outgoing.message),
             route: outgoing.route,
             volatile: true,
+            at_ms: crate::clock::now_ms(),
+            history: None,
         };
         let key = outgoing.key;
         let slots = plan.slots();

@@ -39,6 +39,10 @@ impl Kept {
         })
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.total
+    }
+
     pub(super) fn push(&mut self, topic: TopicName, item: Item<Stored>, due: Option<i64>) {
         self.total += 1;
         self.topics.entry(topic).or_default().push_back((item, due));

@@ -40,8 +40,9 @@ impl Bulks {
             ),
             dead_letters: Bulk::new(
                 "INSERT INTO dead_letters \
-                 (at_ms, topic, reason, plugin, digest, error, queue, attempts, meta, body) VALUES ",
-                "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 (id, at_ms, topic, reason, plugin, digest, error, queue, attempts, meta, body, \
+                 key, route, published_ms, history) VALUES ",
+                "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 "",
             ),
         }

@@ -1,25 +1,32 @@
-//! Dead letters.
+//! Dead letters as rows: written with the settlement that caused them, read one by one or as a list, removed when they
+//! were kept long enough.
 //!
-//! Written with the settlement that caused them; nothing here deletes one.
+//! Which are replayed or purged is decided by whoever asks; those leave with the transaction that they belong to.
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::bulk::Bulks;
-use super::row::{packet, packet_columns};
-use super::{Failure, Reader};
-use crate::store::{DeadLetter, Reason};
+use super::row::{history, history_column, packet, packet_columns};
+use super::{Database, Failure, Reader};
+use crate::store::{DeadLetter, History, KeptLetter, Reason};
+
+/// What [`letter`] reads.
+pub(super) const COLUMNS: &str = "id, at_ms, topic, reason, plugin, digest, error, queue, attempts, \
+                                  meta, body, key, route, published_ms, history";
 
 impl Bulks {
     pub(super) async fn write_dead(
         &self,
         connection: &mut SqliteConnection,
-        letters: &[DeadLetter],
+        letters: &[KeptLetter],
     ) -> Result<(), sqlx::Error> {
         self.dead_letters
-            .write(connection, letters, |query, letter| {
+            .write(connection, letters, |query, kept| {
+                let letter = &kept.letter;
                 let (topic, meta, body) = packet_columns(&letter.packet);
                 query
+                    .bind(kept.id.cast_signed())
                     .bind(letter.at_ms)
                     .bind(topic)
                     .bind(letter.reason.as_str())
@@ -30,6 +37,10 @@ impl Bulks {
                     .bind(i64::from(letter.attempts))
                     .bind(meta)
                     .bind(body)
+                    .bind(kept.key.as_deref().map(str::to_owned))
+                    .bind(kept.route.map(i64::from))
+                    .bind(kept.published_ms)
+                    .bind(history_column(&kept.history))
             })
             .await
     }
@@ -41,45 +52,109 @@ impl Reader {
         &mut self,
         limit: usize,
     ) -> Result<Vec<Result<DeadLetter, String>>, Failure> {
-        let sql = "SELECT id, at_ms, topic, reason, plugin, digest, error, queue, attempts, meta, body \
-                   FROM dead_letters ORDER BY id DESC LIMIT ?";
-        let rows = sqlx::query(sql)
+        let sql = format!("SELECT {COLUMNS} FROM dead_letters ORDER BY id DESC LIMIT ?");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch_all(&mut self.connection)
             .await
-            .map_err(|error| Failure::new(&self.folder, &error))?;
-        let letter = |row: &SqliteRow| {
-            let id = row.try_get::<i64, _>("id").unwrap_or_default();
-            letter(row).map_err(|error| format!("dead letter {id} cannot be read: {error}"))
-        };
-        Ok(rows.iter().map(letter).collect())
+            .map_err(|error| self.failure(&error))?;
+        Ok(rows.iter().map(|row| Ok(letter(row)?.letter)).collect())
+    }
+
+    /// A dead letter, if there is one of that number.
+    pub(crate) async fn dead_letter(
+        &mut self,
+        id: u64,
+    ) -> Result<Option<Result<KeptLetter, String>>, Failure> {
+        let sql = format!("SELECT {COLUMNS} FROM dead_letters WHERE id = ?");
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(id.cast_signed())
+            .fetch_optional(&mut self.connection)
+            .await
+            .map_err(|error| self.failure(&error))?;
+        Ok(row.as_ref().map(letter))
     }
 }
 
-fn letter(row: &SqliteRow) -> Result<DeadLetter, String> {
-    let columns = || -> Result<_, sqlx::Error> {
-        let packet = (
-            row.try_get("topic")?,
-            row.try_get::<String, _>("meta")?,
-            row.try_get("body")?,
-        );
-        let reason = row.try_get::<String, _>("reason")?;
-        let letter = |packet, reason| -> Result<DeadLetter, sqlx::Error> {
-            Ok(DeadLetter {
-                packet,
-                reason,
-                error: row.try_get("error")?,
-                plugin: row.try_get("plugin")?,
-                digest: row.try_get("digest")?,
-                queue: row.try_get("queue")?,
-                attempts: u32::try_from(row.try_get::<i64, _>("attempts")?).unwrap_or(u32::MAX),
-                at_ms: row.try_get("at_ms")?,
-            })
-        };
-        Ok((packet, reason, letter))
+impl Database {
+    /// The greatest number that a dead letter ever had.
+    pub(crate) async fn last_letter(&mut self) -> Result<u64, Failure> {
+        let sql = "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'dead_letters'), 0), \
+                   coalesce((SELECT max(id) FROM dead_letters), 0))";
+        let row = self.fetch_one(sql).await?;
+        let last: Result<i64, _> = row.try_get(0);
+        last.map(i64::cast_unsigned)
+            .map_err(|error| self.failure(&error))
+    }
+
+    /// Removes up to `limit` dead letters that ended before a moment, then up to `limit` of the oldest beyond `most`.
+    /// Returns how many of each.
+    pub(crate) async fn prune_letters(
+        &mut self,
+        before_ms: i64,
+        most: u64,
+        limit: u64,
+    ) -> Result<(u64, u64), Failure> {
+        let old = "DELETE FROM dead_letters WHERE id IN \
+                   (SELECT id FROM dead_letters WHERE at_ms < ? ORDER BY at_ms LIMIT ?)";
+        let too_many = "DELETE FROM dead_letters WHERE id IN \
+                        (SELECT id FROM dead_letters ORDER BY id \
+                         LIMIT min(?, max(0, (SELECT count(*) FROM dead_letters) - ?)))";
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let old = sqlx::query(old).bind(before_ms).bind(number(limit));
+        let too_many = sqlx::query(too_many).bind(number(limit)).bind(number(most));
+        let mut removed = [0; 2];
+        for (removed, query) in removed.iter_mut().zip([old, too_many]) {
+            let done = query.execute(&mut self.connection).await;
+            *removed = done.map_err(|error| self.failure(&error))?.rows_affected();
+        }
+        Ok((removed[0], removed[1]))
+    }
+}
+
+/// A row with all [`COLUMNS`], or why it cannot be read.
+pub(super) fn letter(row: &SqliteRow) -> Result<KeptLetter, String> {
+    let id = row.try_get::<i64, _>("id").unwrap_or_default();
+    read(id.cast_unsigned(), row)
+        .map_err(|error| format!("dead letter {id} cannot be read: {error}"))
+}
+
+fn read(id: u64, row: &SqliteRow) -> Result<KeptLetter, String> {
+    let text = |error: sqlx::Error| error.to_string();
+    let get = |name: &str| row.try_get::<String, _>(name).map_err(text);
+    let maybe = |name: &str| row.try_get::<Option<String>, _>(name).map_err(text);
+    let number = |name: &str| row.try_get::<Option<i64>, _>(name).map_err(text);
+    let body = row.try_get::<Vec<u8>, _>("body").map_err(text)?;
+    let letter = DeadLetter {
+        packet: packet(get("topic")?, &get("meta")?, body)?,
+        reason: reason(get("reason")?)?,
+        error: get("error")?,
+        plugin: maybe("plugin")?,
+        digest: maybe("digest")?,
+        queue: get("queue")?,
+        attempts: attempts(number("attempts")?),
+        at_ms: number("at_ms")?.unwrap_or_default(),
     };
-    let ((topic, meta, body), reason, letter) = columns().map_err(|error| error.to_string())?;
-    let reason: Reason =
-        serde_json::from_value(reason.into()).map_err(|error| error.to_string())?;
-    letter(packet(topic, &meta, body)?, reason).map_err(|error| error.to_string())
+    let past = maybe("history")?.as_deref().and_then(history);
+    let at_ms = letter.at_ms;
+    Ok(KeptLetter {
+        id,
+        letter,
+        key: maybe("key")?.map(Into::into),
+        route: number("route")?.and_then(|route| u32::try_from(route).ok()),
+        published_ms: number("published_ms")?.unwrap_or(at_ms),
+        // Those of an earlier release have none.
+        history: past.unwrap_or(History {
+            first_ms: at_ms,
+            last: Vec::new(),
+        }),
+    })
+}
+
+pub(super) fn reason(column: String) -> Result<Reason, String> {
+    serde_json::from_value(column.into()).map_err(|error| error.to_string())
+}
+
+pub(super) fn attempts(column: Option<i64>) -> u32 {
+    u32::try_from(column.unwrap_or_default()).unwrap_or(u32::MAX)
 }

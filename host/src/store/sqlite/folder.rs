@@ -61,8 +61,13 @@ impl Folder {
     }
 
     pub(crate) fn database(&self) -> PathBuf {
-        self.path.join("sandbar.db")
+        database(&self.path)
     }
+}
+
+/// The database of a data folder.
+pub(super) fn database(folder: &Path) -> PathBuf {
+    folder.join("sandbar.db")
 }
 
 /// Writes who owns the folder into the file that is locked.

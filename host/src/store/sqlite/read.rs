@@ -10,6 +10,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{Database, Failure, row};
 use crate::message::Message;
+use crate::store::History;
 
 /// A message as it is stored.
 #[derive(Debug)]
@@ -19,6 +20,9 @@ pub(crate) struct StoredRow {
     pub(crate) key: Option<Arc<str>>,
     pub(crate) message: Message,
     pub(crate) route: Option<u32>,
+    /// When it was published.
+    pub(crate) at_ms: i64,
+    pub(crate) history: Option<History>,
 }
 
 /// Some messages in their order.
@@ -43,7 +47,7 @@ impl Database {
         rows: usize,
         bytes: usize,
     ) -> Result<Page, Failure> {
-        let sql = "SELECT id, due, attempts, topic, key, meta, body FROM messages \
+        let sql = "SELECT id, due, attempts, topic, key, meta, body, at, history FROM messages \
                    WHERE queue = ? AND queue <> 0 AND due = 0 AND id > ? ORDER BY id";
         let query = sqlx::query(sql).bind(queue).bind(after.cast_signed());
         let page = page(query.fetch(&mut self.connection), rows, bytes).await;
@@ -59,7 +63,7 @@ impl Database {
         rows: usize,
         bytes: usize,
     ) -> Result<Page, Failure> {
-        let sql = "SELECT id, due, attempts, topic, key, meta, body FROM messages \
+        let sql = "SELECT id, due, attempts, topic, key, meta, body, at, history FROM messages \
                    WHERE queue = ? AND queue <> 0 AND due > 0 AND due <= ? AND (due, id) > (?, ?) \
                    ORDER BY due, id";
         let query = sqlx::query(sql)
@@ -139,9 +143,11 @@ fn stored(id: u64, row: &SqliteRow) -> Result<StoredRow, String> {
         let attempts = u32::try_from(row.try_get::<i64, _>(2)?).unwrap_or(u32::MAX);
         let key: Option<String> = row.try_get(4)?;
         let parts: (String, String, Vec<u8>) = (row.try_get(3)?, row.try_get(5)?, row.try_get(6)?);
-        Ok((attempts, key, parts))
+        let past: (i64, Option<String>) = (row.try_get(7)?, row.try_get(8)?);
+        Ok((attempts, key, parts, past))
     };
-    let (attempts, key, (topic, meta, body)) = columns().map_err(|error| error.to_string())?;
+    let (attempts, key, (topic, meta, body), (at_ms, history)) =
+        columns().map_err(|error| error.to_string())?;
     let (message, route) = row::message(&topic, &meta, body)?;
     Ok(StoredRow {
         id,
@@ -149,5 +155,7 @@ fn stored(id: u64, row: &SqliteRow) -> Result<StoredRow, String> {
         key: key.map(Into::into),
         message,
         route,
+        at_ms,
+        history: history.as_deref().and_then(row::history),
     })
 }

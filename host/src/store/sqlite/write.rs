@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::row::Columns;
+use super::row::{Columns, history_column};
 use super::{Database, Failure};
-use crate::store::DeadLetter;
+use crate::store::{History, KeptLetter};
 
 /// What one transaction writes.
 #[derive(Debug, Default)]
@@ -18,7 +18,9 @@ pub(crate) struct Batch {
     pub(crate) retries: Vec<RetryRow>,
     /// The last write of a key is the one that counts.
     pub(crate) state: Vec<StateRow>,
-    pub(crate) dead: Vec<DeadLetter>,
+    pub(crate) dead: Vec<KeptLetter>,
+    /// Dead letters that are none any more.
+    pub(crate) undead: Vec<u64>,
 }
 
 impl Batch {
@@ -29,6 +31,7 @@ impl Batch {
             && self.retries.is_empty()
             && self.state.is_empty()
             && self.dead.is_empty()
+            && self.undead.is_empty()
     }
 }
 
@@ -43,11 +46,12 @@ pub(crate) struct NewRow {
 }
 
 /// A message that is to be delivered again.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct RetryRow {
     pub(crate) id: u64,
     pub(crate) due: i64,
     pub(crate) attempts: u32,
+    pub(crate) history: Arc<History>,
 }
 
 /// A new value, or none.
@@ -95,12 +99,12 @@ impl Database {
                 .await?;
         }
         if !batch.retries.is_empty() {
-            let rows = batch
-                .retries
-                .iter()
-                .map(|row| format!("[{},{},{}]", row.id, row.due, row.attempts));
+            let rows = batch.retries.iter().map(|row| {
+                let history = history_column(&row.history);
+                format!("[{},{},{},{history}]", row.id, row.due, row.attempts)
+            });
             sqlx::query(
-                "UPDATE messages SET due = value ->> 1, attempts = value ->> 2 \
+                "UPDATE messages SET due = value ->> 1, attempts = value ->> 2, history = value -> 3 \
                  FROM json_each(?) WHERE messages.id = value ->> 0",
             )
             .bind(list(rows))
@@ -112,6 +116,12 @@ impl Database {
         }
         if !batch.dead.is_empty() {
             self.bulks.write_dead(connection, &batch.dead).await?;
+        }
+        if !batch.undead.is_empty() {
+            sqlx::query("DELETE FROM dead_letters WHERE id IN (SELECT value FROM json_each(?))")
+                .bind(list(batch.undead.iter().map(u64::to_string)))
+                .execute(&mut *connection)
+                .await?;
         }
         sqlx::query("COMMIT").execute(&mut *connection).await?;
         Ok(())

@@ -1,12 +1,17 @@
 //! The store of the owner: plugin state and dead letters.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 
-use super::super::answer::Answer;
+use super::super::answer::{Answer, Report};
 use super::super::connection::Unsent;
-use super::super::protocol::Call;
+use super::super::protocol::{Call, Operation};
 use super::LocalBackend;
-use crate::store::{DeadLetter, Store, StoreError, Versioned};
+use crate::store::{
+    DeadLetter, KeptLetter, LetterCounts, LetterFilter, LetterPage, LetterPart, LettersDone,
+    ReplayTo, Store, StoreError, Versioned,
+};
 
 impl LocalBackend {
     async fn look(&self, call: Call<'_>) -> Result<Answer, StoreError> {
@@ -16,6 +21,13 @@ impl LocalBackend {
             Unsent::TooLong(error) => StoreError::Unavailable(error.to_string()),
         })?;
         Ok(ticket.wait().await?)
+    }
+
+    async fn done(&self, operation: Operation<'_>) -> Result<LettersDone, StoreError> {
+        match self.look(Call::Operate(operation)).await? {
+            Answer::Operated(Report::Done(done)) => Ok(done),
+            other => Err(other.into_store_error()),
+        }
     }
 }
 
@@ -59,6 +71,52 @@ impl Store for LocalBackend {
             Answer::Letters(letters) => Ok(letters),
             other => Err(other.into_store_error()),
         }
+    }
+
+    async fn letters(
+        &self,
+        filter: &LetterFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<LetterPage, StoreError> {
+        let operation = Operation::Letters {
+            filter: Cow::Borrowed(filter),
+            before,
+            limit: number(limit),
+        };
+        match self.look(Call::Operate(operation)).await? {
+            Answer::Operated(Report::Letters(page)) => Ok(page),
+            other => Err(other.into_store_error()),
+        }
+    }
+
+    async fn letter(&self, id: u64) -> Result<Option<KeptLetter>, StoreError> {
+        match self.look(Call::Operate(Operation::Letter(id))).await? {
+            Answer::Operated(Report::Letter(letter)) => Ok(letter.map(|letter| *letter)),
+            other => Err(other.into_store_error()),
+        }
+    }
+
+    async fn count_letters(&self, filter: &LetterFilter) -> Result<LetterCounts, StoreError> {
+        let operation = Operation::CountLetters(Cow::Borrowed(filter));
+        match self.look(Call::Operate(operation)).await? {
+            Answer::Operated(Report::Counts(counts)) => Ok(counts),
+            other => Err(other.into_store_error()),
+        }
+    }
+
+    async fn replay_letters(
+        &self,
+        part: &LetterPart,
+        to: &ReplayTo,
+    ) -> Result<LettersDone, StoreError> {
+        let operation = Operation::ReplayLetters(Cow::Borrowed(part), Cow::Borrowed(to));
+        self.done(operation).await
+    }
+
+    async fn purge_letters(&self, part: &LetterPart) -> Result<LettersDone, StoreError> {
+        self.done(Operation::PurgeLetters(Cow::Borrowed(part)))
+            .await
     }
 }
 

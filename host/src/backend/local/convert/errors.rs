@@ -90,6 +90,7 @@ impl<'a> From<&'a StoreError> for StoreFault<'a> {
         match error {
             StoreError::Unavailable(text) => Self::Unavailable(text),
             StoreError::Corrupt(text) => Self::Corrupt(text),
+            StoreError::Unsupported(text) => Self::Unsupported(text),
         }
     }
 }
@@ -99,6 +100,7 @@ impl StoreFault<'_> {
         match self {
             Self::Unavailable(text) => StoreError::Unavailable(text.to_owned()),
             Self::Corrupt(text) => StoreError::Corrupt(text.to_owned()),
+            Self::Unsupported(text) => StoreError::Unsupported(text.to_owned()),
         }
     }
 }

@@ -37,4 +37,5 @@ pub(in super::super) enum Unsettled<'a> {
 pub(in super::super) enum StoreFault<'a> {
     Unavailable(&'a str),
     Corrupt(&'a str),
+    Unsupported(&'a str),
 }

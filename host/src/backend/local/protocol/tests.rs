@@ -4,7 +4,7 @@ use super::*;
 
 /// Whoever has to change these bytes has changed the protocol and counts up `VERSION`.
 #[test]
-fn version_2_is_written_like_this() {
+fn version_3_is_written_like_this() {
     let message = Note {
         topic: "t",
         identifier: Uuid::from_u128(1),

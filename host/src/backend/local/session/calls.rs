@@ -60,6 +60,7 @@ impl Session {
                     .await
                     .map(|()| Answer::Done)
             }
+            Call::Operate(operation) => Ok(self.operate(operation).await?),
             call => self.pass_on(call).await?,
         };
         self.reply(id, answer.unwrap_or_else(Answer::Failed)).await;
