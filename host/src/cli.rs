@@ -13,15 +13,20 @@ mod broker;
 mod check;
 mod config;
 mod content;
+mod dead_letters;
 mod demo;
+mod doctor;
 mod inspect;
+mod moment;
 mod new;
 mod options;
+mod queues;
 mod receive;
 mod request;
 mod run;
 mod send;
 mod signals;
+mod table;
 mod terminal;
 
 use options::Global;
@@ -53,7 +58,10 @@ enum Verb {
     Receive(receive::Receive),
     Check(check::Check),
     Inspect(inspect::Inspect),
+    DeadLetters(dead_letters::DeadLetters),
+    Queues(queues::Queues),
     Config(config::Config),
+    Doctor(doctor::Doctor),
     New(new::New),
 }
 
@@ -122,6 +130,7 @@ impl Command {
         let host = match &verb {
             Verb::Run(run) => Some(&run.host),
             Verb::Config(config) => config.host(),
+            Verb::Doctor(doctor) => Some(&doctor.host),
             _ => None,
         };
         let mut layers = options::layers(global, host.cloned(), variables)?;
@@ -153,6 +162,9 @@ impl Command {
             Verb::Check(check) => check.run(&config).await,
             Verb::Inspect(inspect) => inspect.run().await,
             Verb::Config(verb) => verb.run(&config, &plugins),
+            Verb::DeadLetters(verb) => verb.run(&config).await,
+            Verb::Queues(queues) => queues.run(&config).await,
+            Verb::Doctor(doctor) => doctor.run(&config).await,
             Verb::New(new) => new.run(),
         }
     }

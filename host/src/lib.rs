@@ -41,6 +41,7 @@ pub mod subscriber;
 pub mod telemetry;
 pub mod throttle;
 pub mod topic;
+pub mod trial;
 pub mod validator;
 pub mod value;
 pub mod wire;

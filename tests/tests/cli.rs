@@ -23,6 +23,8 @@ mod help;
 mod hostile;
 #[path = "cli/messages.rs"]
 mod messages;
+#[path = "cli/operator.rs"]
+mod operator;
 #[path = "cli/schema.rs"]
 mod schema;
 #[path = "cli/stopping.rs"]

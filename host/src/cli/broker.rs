@@ -44,6 +44,22 @@ pub(super) async fn find(config: &Config) -> Result<Broker, OpenDataError> {
     })
 }
 
+/// Finds the broker that there is; makes no data for somebody who only wants to look.
+pub(super) async fn look(config: &Config) -> anyhow::Result<Broker> {
+    if has_data(config) {
+        return Ok(find(config).await?);
+    }
+    anyhow::bail!(
+        "there is no data in {}; name the folder of the host with `--data`",
+        config.data.value.display()
+    )
+}
+
+/// Whether there is something to look at: a folder that nobody has used yet has no data.
+pub(super) fn has_data(config: &Config) -> bool {
+    config.broker.reach() != Reach::Folder || config.data.value.join("sandbar.db").exists()
+}
+
 impl Broker {
     pub(super) fn backend(&self) -> Arc<dyn Backend> {
         self.opened.backend.clone()

@@ -66,7 +66,7 @@ impl Check {
 }
 
 /// What two plugins cannot both have.
-fn conflicts(plugins: &[Arc<Plugin>]) -> anyhow::Result<Vec<String>> {
+pub(super) fn conflicts(plugins: &[Arc<Plugin>]) -> anyhow::Result<Vec<String>> {
     let mut found = Vec::new();
     for (position, first) in plugins.iter().enumerate() {
         for second in plugins.iter().skip(position + 1) {

@@ -1,6 +1,6 @@
 //! A disk that cannot be written, and one that is full.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use sandbar_tests::process::Folder;
@@ -8,11 +8,11 @@ use sandbar_tests::process::Folder;
 use crate::check;
 
 /// A small file system in memory, unmounted with the value.
-struct Small(PathBuf);
+pub(crate) struct Small(PathBuf);
 
 impl Small {
     /// `None` where this user may not mount; the test says so and passes.
-    fn mount(folder: &Folder, name: &str, size: &str) -> Option<Self> {
+    pub(crate) fn mount(folder: &Folder, name: &str, size: &str) -> Option<Self> {
         let at = folder.path().join(name);
         std::fs::create_dir(&at).unwrap();
         let options = format!("size={size}");
@@ -25,6 +25,16 @@ impl Small {
         }
         eprintln!("SKIPPED: {name}: a small file system cannot be mounted here; run it as root");
         None
+    }
+
+    /// Gives it room.
+    pub(crate) fn grow(&self) {
+        let done = Command::new("mount")
+            .args(["-o", "remount,size=64m"])
+            .arg(&self.0)
+            .status()
+            .unwrap();
+        assert!(done.success());
     }
 
     fn remount_read_only(&self) {
@@ -105,7 +115,7 @@ fn a_full_disk_is_an_error_and_what_was_accepted_stays() {
     );
 
     // With room again, everything that was accepted is there, and nothing else.
-    grow(&small.0);
+    small.grow();
     let count = accepted.to_string();
     let received = folder.run([
         "receive",
@@ -120,13 +130,4 @@ fn a_full_disk_is_an_error_and_what_was_accepted_stays() {
     assert_eq!(received.code, Some(0), "{}", received.stderr);
     let more = folder.run(["receive", "t", "--timeout", "300ms", "--data", &data]);
     assert_eq!(more.stdout, "");
-}
-
-fn grow(at: &Path) {
-    let done = Command::new("mount")
-        .args(["-o", "remount,size=64m"])
-        .arg(at)
-        .status()
-        .unwrap();
-    assert!(done.success());
 }

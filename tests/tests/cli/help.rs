@@ -13,6 +13,21 @@ fn every_verb_explains_itself() {
     ] {
         check(&format!("help_{verb}"), &folder, &[verb, "--help"]);
     }
+    for (verb, inner) in [
+        (
+            "dead-letters",
+            &["list", "show", "replay", "purge", "try"][..],
+        ),
+        ("queues", &["list", "show", "purge"]),
+        ("doctor", &[]),
+    ] {
+        let name = verb.replace('-', "_");
+        check(&format!("help_{name}"), &folder, &[verb, "--help"]);
+        for inner in inner {
+            let name = format!("help_{name}_{inner}");
+            check(&name, &folder, &[verb, inner, "--help"]);
+        }
+    }
 }
 
 #[test]
