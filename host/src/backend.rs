@@ -28,6 +28,7 @@ mod overview;
 mod paging;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod retention;
 mod route;
 mod source;
 mod table;

@@ -16,6 +16,7 @@ use crate::wire::Packet;
 #[doc(hidden)]
 pub mod bare;
 mod history;
+mod letter;
 mod letters;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;

@@ -122,4 +122,5 @@ mod postgres {
         )*};
     }
     sandbar_tests::contract_cases!(cases);
+    sandbar_tests::operator_cases!(cases);
 }

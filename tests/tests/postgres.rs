@@ -10,6 +10,8 @@ use sandbar::backend::{PostgresBackend, PostgresOptions};
 use sandbar_tests::contract::{Broker, Failure};
 use sandbar_tests::servers::postgres::Postgres;
 
+#[path = "postgres/command.rs"]
+mod command;
 #[path = "postgres/faults.rs"]
 mod faults;
 #[path = "postgres/hosts.rs"]
@@ -18,6 +20,8 @@ mod hosts;
 mod keys;
 #[path = "postgres/kill.rs"]
 mod kill;
+#[path = "postgres/letters.rs"]
+mod letters;
 #[path = "postgres/open.rs"]
 mod open;
 #[path = "postgres/pooler.rs"]

@@ -35,7 +35,6 @@ mod letters;
 mod look;
 mod opening;
 mod outcome;
-mod retention;
 mod shared;
 mod spill;
 mod state;

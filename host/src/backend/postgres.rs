@@ -5,6 +5,7 @@
 //! database, by the time of the database, with a fence for each delivery; so a host that was dead, frozen or cut off can
 //! neither lose nor repeat what another one has done meanwhile. It holds no SQL (that is in `store::postgres`).
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,8 +17,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::table::MAX_CONTENT;
 use super::{
     Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, OpenError, Outgoing,
-    PollingSource, PublishError, Queue, QueueName, QueueSpec, Receipt, SettleError, Settlement,
-    Source, Token,
+    Overview, PollingSource, PublishError, Queue, QueueName, QueueSpec, Receipt, SettleError,
+    Settlement, Source, Token,
 };
 use crate::store::postgres::{Failure, Kind, Place, Session};
 use crate::topic::TopicName;
@@ -26,7 +27,9 @@ mod admin;
 mod claimer;
 mod group;
 mod keeper;
+mod letters;
 mod listener;
+mod look;
 mod options;
 mod outcome;
 mod overlay;
@@ -81,7 +84,9 @@ impl PostgresBackend {
         let (listen, timeout) = (options.listen && !options.pooled, options.host_timeout);
         let shared = Arc::new(Shared::new(place, options, topology));
         let mut tx = session.begin(Kind::Fast).await.map_err(server)?;
-        tx.alive(&shared.host, timeout).await.map_err(server)?;
+        tx.alive(&shared.host, timeout, &HashMap::new())
+            .await
+            .map_err(server)?;
         keeper::commit(tx).await.map_err(server)?;
         session.close().await;
 
@@ -185,6 +190,14 @@ impl Backend for PostgresBackend {
 
     async fn extend(&self, tokens: &[Token], lease: Duration) -> Vec<Result<(), SettleError>> {
         self.shared.extend(tokens, lease).await
+    }
+
+    async fn overview(&self) -> Result<Overview, BackendError> {
+        self.shared.overview().await
+    }
+
+    async fn purge_queue(&self, name: &QueueName) -> Result<u64, BackendError> {
+        self.shared.purge(name).await
     }
 
     async fn close(&self) {

@@ -51,6 +51,10 @@ impl Run {
         let mut signals = Signals::new()?;
         let mut kind = config.broker.clone();
         kind.embedded.letters = Some(config.dead_letters);
+        #[cfg(feature = "postgres")]
+        {
+            kind.postgres.letters = Some(config.dead_letters);
+        }
         let mut broker = broker::own(&kind, &config.data.value).await?;
         let group = Some(config.group.value.clone());
         let options = HostOptions {

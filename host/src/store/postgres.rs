@@ -12,6 +12,8 @@ mod hosts;
 mod kept;
 mod keyed;
 mod later;
+mod letters;
+mod look;
 mod migrate;
 mod news;
 mod place;

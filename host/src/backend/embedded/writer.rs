@@ -10,9 +10,9 @@ use tokio::time::{Instant, sleep};
 
 use super::admin::{Admin, Task};
 use super::group::Group;
-use super::retention::Pruner;
 use super::shared::Shared;
 use crate::backend::BackendError;
+use crate::backend::retention::{CHUNK, Pruner};
 use crate::clock;
 use crate::queue::Slot;
 use crate::store::sqlite::{Database, Failure};
@@ -66,7 +66,7 @@ impl Writer {
                 self.wait().await;
             }
             if self.pruner.due() {
-                let pruned = self.pruner.prune(&mut self.database).await;
+                let pruned = self.prune().await;
                 self.report(&pruned).await;
             }
             if idle {
@@ -106,6 +106,16 @@ impl Writer {
             feed,
             closed,
         }
+    }
+
+    /// Removes some dead letters that were kept long enough.
+    async fn prune(&mut self) -> Result<(), Failure> {
+        if let Some((before_ms, most)) = self.pruner.begin() {
+            let pruned = self.database.prune_letters(before_ms, most, CHUNK);
+            let (old, too_many) = pruned.await?;
+            self.pruner.ended(old, too_many);
+        }
+        Ok(())
     }
 
     async fn wait(&mut self) {

@@ -271,6 +271,9 @@ impl Claimer {
                         end,
                         key: one.key.clone(),
                         message: message.clone(),
+                        route: one.route,
+                        at_ms: one.at_ms,
+                        history: one.history,
                     };
                     entry.extra.lease(one.id, lease);
                     let attempt = one.attempts.saturating_add(1);

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::remote::Lease;
 use crate::backend::{Outgoing, PublishError, Receipt, SettleError, Token, Verdict};
-use crate::store::postgres::{Columns, Hold, StateKey, StateRow};
+use crate::store::postgres::{Columns, Failure, Hold, StateKey, StateRow};
 
 /// Beyond this, publishers wait.
 const MAX_BYTES: usize = 64 << 20;
@@ -58,6 +58,20 @@ pub(super) enum Call {
         batch: Vec<Result<Settling, SettleError>>,
         caller: oneshot::Sender<Vec<Result<(), SettleError>>>,
     },
+    /// Dead letters that become messages again.
+    Replay {
+        batch: Vec<(i64, Prepared)>,
+        caller: oneshot::Sender<Result<Vec<Replayed>, Failure>>,
+    },
+}
+
+/// What became of a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Replayed {
+    Done,
+    /// Somebody else removed it first.
+    Gone,
+    Refused(String),
 }
 
 impl Call {
@@ -69,6 +83,7 @@ impl Call {
                 .flatten()
                 .map(|settling| 1 + settling.publishes.len())
                 .sum(),
+            Self::Replay { batch, .. } => batch.len(),
         }
     }
 
@@ -81,13 +96,14 @@ impl Call {
                 .flatten()
                 .map(|settling| all(&settling.publishes))
                 .sum(),
+            Self::Replay { batch, .. } => batch.iter().map(|(_, one)| one.columns.size()).sum(),
         }
     }
 
     /// Whether it reads or writes state.
     pub(super) fn has_state(&self) -> bool {
         match self {
-            Self::Publish { .. } => false,
+            Self::Publish { .. } | Self::Replay { .. } => false,
             Self::Settle { batch, .. } => batch
                 .iter()
                 .flatten()
@@ -98,7 +114,7 @@ impl Call {
     /// The settlements that were in order when they were ordered.
     pub(super) fn settlements(&self) -> impl Iterator<Item = &Settling> {
         match self {
-            Self::Publish { .. } => [].iter(),
+            Self::Publish { .. } | Self::Replay { .. } => [].iter(),
             Self::Settle { batch, .. } => batch.iter(),
         }
         .flatten()

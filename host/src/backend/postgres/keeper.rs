@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::shared::{Shared, Trouble};
+use crate::backend::retention::{self, Pruner};
 use crate::store::postgres::{CommitError, Failure, Kind, Session, Tx};
 
 /// The shortest time between two notifications.
@@ -32,6 +33,7 @@ pub(super) struct Keeper {
     sweep_at: Instant,
     count_at: Instant,
     forget_at: Instant,
+    pruner: Pruner,
 }
 
 impl Keeper {
@@ -46,6 +48,7 @@ impl Keeper {
             sweep_at: now,
             count_at: now,
             forget_at: now,
+            pruner: Pruner::new(shared.options.letters),
             shared,
         }
     }
@@ -84,6 +87,7 @@ impl Keeper {
             self.sweep_at,
             self.count_at,
             self.forget_at,
+            self.pruner.at(),
         ];
         let told = inner.has_news().then_some(self.tell_at);
         let times = times.into_iter().chain(inner.due).chain(told);
@@ -120,6 +124,11 @@ impl Keeper {
         if now >= self.forget_at {
             self.forget().await?;
             self.forget_at = Instant::now() + FORGET_EVERY;
+        }
+        let buried = std::mem::take(&mut self.shared.lock().buried);
+        self.pruner.written(buried);
+        if self.pruner.due() {
+            self.prune().await?;
         }
         Ok(())
     }
@@ -165,7 +174,8 @@ impl Keeper {
     async fn alive(&mut self) -> Result<(), Failure> {
         let time = self.shared.options.host_timeout;
         let mut tx = self.session.begin(Kind::Fast).await?;
-        tx.alive(&self.shared.host, time).await?;
+        let receivers = self.shared.lock().receivers();
+        tx.alive(&self.shared.host, time, &receivers).await?;
         let orphans = tx.has_orphans().await?;
         commit(tx).await?;
         if orphans {
@@ -228,6 +238,17 @@ impl Keeper {
         let kept = tx.count_kept(most).await?;
         tx.end().await;
         self.shared.lock().kept = kept;
+        Ok(())
+    }
+
+    /// Removes some dead letters that were kept long enough, or are too many.
+    async fn prune(&mut self) -> Result<(), Failure> {
+        if let Some((before_ms, most)) = self.pruner.begin() {
+            let mut tx = self.session.begin(Kind::Fast).await?;
+            let (old, too_many) = tx.prune_letters(before_ms, most, retention::CHUNK).await?;
+            commit(tx).await?;
+            self.pruner.ended(old, too_many);
+        }
         Ok(())
     }
 

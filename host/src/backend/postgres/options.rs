@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::PostgresBackend;
 use crate::backend::kinds::Kind;
 use crate::backend::{OpenError, Opened, Reach};
+use crate::store::Retention;
 use crate::store::postgres::Place;
 use crate::value::Setting;
 
@@ -52,6 +53,9 @@ pub struct PostgresOptions {
     #[serde(with = "crate::value::duration")]
     #[schemars(with = "crate::value::Time")]
     pub kept_for: Duration,
+    /// How long dead letters are kept, and how many; `None`: all of them, for ever. A host is told in `[dead_letters]`.
+    #[serde(skip)]
+    pub letters: Option<Retention>,
 }
 
 impl PostgresOptions {
@@ -78,6 +82,7 @@ impl Default for PostgresOptions {
             deadline: Duration::from_secs(30),
             kept: 1_000_000,
             kept_for: Duration::from_secs(7 * 24 * 60 * 60),
+            letters: None,
         }
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Done {
     /// When the first of those messages is due that are not ready.
     pub(super) due: Option<Duration>,
     pub(super) kept: u64,
+    /// Dead letters that were written.
+    pub(super) buried: usize,
     pub(super) results: Vec<Results>,
 }
 
@@ -40,6 +42,7 @@ impl Shared {
         }
         inner.arrived(&done.ready);
         inner.kept += done.kept;
+        inner.buried += done.buried;
         let hurry = done.due.is_some() || (!inner.has_news() && !done.ready.is_empty());
         if let Some(due) = done.due {
             inner.expect(due);
@@ -67,6 +70,7 @@ impl Shared {
                     let error = PublishError::Unavailable(failure.to_string());
                     Results::Publish(vec![Err(error); batch.len()])
                 }
+                Call::Replay { .. } => Results::Replay(Err(failure.clone())),
                 Call::Settle { batch, .. } => {
                     let error = SettleError::Unavailable(failure.to_string());
                     let result = |settling: &Result<_, SettleError>| match settling {
@@ -86,6 +90,9 @@ impl Shared {
             (Call::Publish { caller, .. }, Results::Publish(results)) => {
                 drop(caller.send(results));
             }
+            (Call::Replay { caller, .. }, Results::Replay(results)) => {
+                drop(caller.send(results));
+            }
             (Call::Settle { batch, caller }, Results::Settle(results)) => {
                 for (settling, result) in batch.into_iter().zip(&results) {
                     let (Ok(settling), Err(error)) = (settling, result) else {
@@ -102,7 +109,7 @@ impl Shared {
                 drop(caller.send(results));
             }
             // A call gets results of its own kind.
-            (Call::Publish { .. }, _) | (Call::Settle { .. }, _) => {}
+            (Call::Publish { .. } | Call::Settle { .. } | Call::Replay { .. }, _) => {}
         }
     }
 }

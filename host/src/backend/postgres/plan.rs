@@ -4,15 +4,15 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::group::{Call, Prepared, Settling};
+use super::group::{Call, Prepared, Replayed, Settling};
 use super::overlay::ABSENT;
 use super::shared::Inner;
 use crate::backend::table::{Plan as Place, millis};
 use crate::backend::{
-    Destination, Outgoing, PublishError, QueueName, Receipt, SettleError, Token, Verdict,
+    Destination, Outgoing, PublishError, QueueName, Receipt, SettleError, Token, Verdict, again,
 };
-use crate::store::DeadLetter;
-use crate::store::postgres::{Hold, Keys, NewRow, RetryRow, StateKey, StateRow};
+use crate::store::postgres::{Failure, Hold, Keys, NewRow, RetryRow, StateKey, StateRow};
+use crate::store::{History, KeptLetter};
 
 /// What is to be done, in the order of the calls.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Plan<'c> {
 #[derive(Debug)]
 struct Unit<'c> {
     settling: Option<&'c Settling>,
+    /// The dead letter that this was.
+    letter: Option<i64>,
     /// How many queues a message goes to.
     result: Result<u32, Refusal>,
 }
@@ -33,6 +35,7 @@ struct Unit<'c> {
 enum Refusal {
     Publish(PublishError),
     Settle(SettleError),
+    Replay(Replayed),
 }
 
 /// A row that is written if its unit is not refused.
@@ -58,6 +61,7 @@ pub(super) enum What {
 pub(super) enum Results {
     Publish(Vec<Result<Receipt, PublishError>>),
     Settle(Vec<Result<(), SettleError>>),
+    Replay(Result<Vec<Replayed>, Failure>),
 }
 
 impl<'c> Plan<'c> {
@@ -80,7 +84,19 @@ impl<'c> Plan<'c> {
                         let result = plan.route(inner, &mut room, one);
                         plan.units.push(Unit {
                             settling: None,
+                            letter: None,
                             result: result.map_err(Refusal::Publish),
+                        });
+                    }
+                }
+                Call::Replay { batch, .. } => {
+                    for (letter, one) in batch {
+                        let result = plan.replay(inner, &mut room, one);
+                        plan.units.push(Unit {
+                            settling: None,
+                            letter: Some(*letter),
+                            result: result
+                                .map_err(|error| Refusal::Replay(Replayed::Refused(error))),
                         });
                     }
                 }
@@ -93,6 +109,7 @@ impl<'c> Plan<'c> {
                         };
                         plan.units.push(Unit {
                             settling: Some(settling),
+                            letter: None,
                             result: result.map(|()| 0).map_err(Refusal::Settle),
                         });
                     }
@@ -100,6 +117,17 @@ impl<'c> Plan<'c> {
             }
         }
         plan
+    }
+
+    /// The rows of a message that was a dead letter.
+    fn replay(&mut self, inner: &mut Inner, room: &mut u64, one: &Prepared) -> Result<u32, String> {
+        let before = self.rows.len();
+        let queues = self.route(inner, room, one);
+        let queues = queues.map_err(|error| error.to_string())?;
+        if self.rows.len() == before {
+            return Err(again::nobody_waits(&one.outgoing.message.topic));
+        }
+        Ok(queues)
     }
 
     /// What a settlement publishes, all or nothing.
@@ -229,6 +257,21 @@ impl<'c> Plan<'c> {
         keys
     }
 
+    /// The dead letters that are to be messages.
+    pub(super) fn undead(&self) -> Vec<i64> {
+        let accepted = self.units.iter().filter(|unit| unit.result.is_ok());
+        accepted.filter_map(|unit| unit.letter).collect()
+    }
+
+    /// Leaves out the dead letters that somebody else removed.
+    pub(super) fn unburied(&mut self, ids: &HashSet<i64>) {
+        for unit in &mut self.units {
+            if unit.letter.is_some_and(|letter| !ids.contains(&letter)) && unit.result.is_ok() {
+                unit.result = Err(Refusal::Replay(Replayed::Gone));
+            }
+        }
+    }
+
     /// The deliveries that are over.
     pub(super) fn finished(&self) -> Vec<Hold> {
         let finished = self
@@ -239,10 +282,11 @@ impl<'c> Plan<'c> {
 
     /// The deliveries that come again.
     pub(super) fn retries(&self) -> Vec<RetryRow> {
-        let retry = |settling: &Settling| match settling.verdict {
-            Verdict::Retry { after, .. } => Some(RetryRow {
+        let retry = |settling: &Settling| match &settling.verdict {
+            Verdict::Retry { after, failed } => Some(RetryRow {
                 hold: settling.hold,
-                after_ms: millis(after),
+                after_ms: millis(*after),
+                history: History::after(settling.lease.history.as_ref(), (**failed).clone()),
             }),
             _ => None,
         };
@@ -284,9 +328,15 @@ impl<'c> Plan<'c> {
     }
 
     /// The dead letters.
-    pub(super) fn letters(&self) -> Vec<&'c DeadLetter> {
-        let letter = |settling: &'c Settling| match &settling.verdict {
-            Verdict::DeadLetter(letter) => Some(&**letter),
+    pub(super) fn letters(&self) -> Vec<KeptLetter> {
+        let letter = |settling: &Settling| match &settling.verdict {
+            Verdict::DeadLetter(letter) => Some(KeptLetter {
+                key: settling.lease.key.clone(),
+                route: settling.lease.route,
+                published_ms: settling.lease.at_ms,
+                // The database gives it its number.
+                ..KeptLetter::new(0, (**letter).clone(), settling.lease.history.as_ref())
+            }),
             _ => None,
         };
         self.settlements().filter_map(letter).collect()
@@ -312,11 +362,18 @@ impl<'c> Plan<'c> {
                     let results = batch.iter().map(|_| match next() {
                         Ok(queues) => Ok(Receipt { queues }),
                         Err(Refusal::Publish(error)) => Err(error),
-                        Err(Refusal::Settle(error)) => {
-                            Err(PublishError::Unavailable(error.to_string()))
-                        }
+                        // A call is refused in its own way.
+                        Err(Refusal::Settle(_) | Refusal::Replay(_)) => Err(PublishError::Closed),
                     });
                     Results::Publish(results.collect())
+                }
+                Call::Replay { batch, .. } => {
+                    let results = batch.iter().map(|_| match next() {
+                        Ok(_) => Replayed::Done,
+                        Err(Refusal::Replay(replayed)) => replayed,
+                        Err(Refusal::Publish(_) | Refusal::Settle(_)) => Replayed::Gone,
+                    });
+                    Results::Replay(Ok(results.collect()))
                 }
                 Call::Settle { batch, .. } => {
                     let results = batch.iter().map(|settling| match settling {
@@ -324,7 +381,9 @@ impl<'c> Plan<'c> {
                         Ok(_) => match next() {
                             Ok(_) => Ok(()),
                             Err(Refusal::Settle(error)) => Err(error),
-                            Err(Refusal::Publish(error)) => Err(SettleError::Refused(error)),
+                            Err(Refusal::Publish(_) | Refusal::Replay(_)) => {
+                                Err(SettleError::Closed)
+                            }
                         },
                     });
                     Results::Settle(results.collect())

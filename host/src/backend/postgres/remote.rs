@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::message::Message;
+use crate::store::History;
 
 /// A queue beyond its specification.
 #[derive(Debug)]
@@ -36,6 +37,11 @@ pub(super) struct Lease {
     pub(super) end: Instant,
     pub(super) key: Option<Arc<str>>,
     pub(super) message: Arc<Message>,
+    pub(super) route: Option<u32>,
+    /// When the message was published.
+    pub(super) at_ms: i64,
+    /// Its attempts so far, if one has failed.
+    pub(super) history: Option<History>,
 }
 
 impl Remote {
@@ -146,6 +152,9 @@ mod tests {
             end,
             key: None,
             message: Arc::new(Message::new("t".parse().unwrap(), Payload::default())),
+            route: None,
+            at_ms: 0,
+            history: None,
         }
     }
 

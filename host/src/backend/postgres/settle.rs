@@ -21,13 +21,18 @@ impl Shared {
         let ended = || vec![Err(PublishError::Closed); count];
         let batch = batch.into_iter().map(Prepared::new).collect();
         let (caller, done) = oneshot::channel();
-        let call = Call::Publish { batch, caller };
+        self.enter(Call::Publish { batch, caller }).await;
+        done.await.unwrap_or_else(|_| ended())
+    }
+
+    /// Has something written as soon as there is room for it. Once the broker is closed it is dropped.
+    pub(super) async fn enter(&self, call: Call) {
         loop {
             let room = self.room.notified();
             {
                 let mut inner = self.lock();
                 if inner.closed {
-                    return ended();
+                    return;
                 }
                 if inner.free.has_room() {
                     inner.free.add(call);
@@ -37,7 +42,6 @@ impl Shared {
             room.await;
         }
         self.writing.notify_one();
-        done.await.unwrap_or_else(|_| ended())
     }
 
     fn release_all(&self, tokens: Vec<Token>) {

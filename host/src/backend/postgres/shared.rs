@@ -74,6 +74,8 @@ pub(super) struct Inner {
     pub(super) due: Option<Instant>,
     /// Messages without a queue, as far as they are counted.
     pub(super) kept: u64,
+    /// Dead letters that were written since the keeper looked.
+    pub(super) buried: usize,
     /// The ephemeral queues of this host.
     pub(super) mine: HashMap<QueueName, QueueSpec>,
     fence: u64,
@@ -97,6 +99,7 @@ impl Shared {
             ready: HashMap::new(),
             due: None,
             kept: 0,
+            buried: 0,
             mine: HashMap::new(),
             fence,
             closed: false,
@@ -258,6 +261,15 @@ impl Inner {
             .iter_mut()
             .filter(|(_, entry)| entry.extra.wanted.is_some_and(lately))
             .map(|(_, entry)| entry.extra.id)
+            .collect()
+    }
+
+    /// How many receivers of this host wait, by the number of the queue.
+    pub(super) fn receivers(&mut self) -> HashMap<i64, usize> {
+        self.table
+            .iter_mut()
+            .map(|(_, entry)| (entry.extra.id, entry.receivers()))
+            .filter(|(_, receivers)| *receivers > 0)
             .collect()
     }
 

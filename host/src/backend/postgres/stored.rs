@@ -10,7 +10,10 @@ use super::overlay::ABSENT;
 use super::reader::{Read, Value};
 use crate::backend::paging::Paging;
 use crate::store::postgres::{Failure, Kind};
-use crate::store::{DeadLetter, Store, StoreError, Versioned};
+use crate::store::{
+    DeadLetter, KeptLetter, LetterCounts, LetterFilter, LetterPage, LetterPart, LettersDone,
+    ReplayTo, Store, StoreError, Versioned,
+};
 
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
@@ -83,5 +86,34 @@ impl Store for PostgresBackend {
             }
         });
         Ok(readable.collect())
+    }
+
+    async fn letters(
+        &self,
+        filter: &LetterFilter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<LetterPage, StoreError> {
+        self.shared.letter_page(filter, before, limit).await
+    }
+
+    async fn letter(&self, id: u64) -> Result<Option<KeptLetter>, StoreError> {
+        self.shared.letter(id).await
+    }
+
+    async fn count_letters(&self, filter: &LetterFilter) -> Result<LetterCounts, StoreError> {
+        self.shared.count_letters(filter).await
+    }
+
+    async fn replay_letters(
+        &self,
+        part: &LetterPart,
+        to: &ReplayTo,
+    ) -> Result<LettersDone, StoreError> {
+        self.shared.replay_letters(part, to).await
+    }
+
+    async fn purge_letters(&self, part: &LetterPart) -> Result<LettersDone, StoreError> {
+        self.shared.purge_letters(part).await
     }
 }

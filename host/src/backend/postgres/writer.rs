@@ -15,7 +15,7 @@ use super::outcome::Done;
 use super::plan::{Plan, What};
 use super::shared::{Backoff, Shared, Trouble};
 use crate::backend::Token;
-use crate::store::postgres::{CommitError, Failure, Fate, First, Kind, Session};
+use crate::store::postgres::{CommitError, Failure, Fate, First, Kind, Session, Tx};
 
 /// How long callers wait for a server that is gone.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -157,80 +157,15 @@ impl Writer {
 
     async fn attempt(&mut self, calls: &[Call], stale: &HashSet<Token>) -> Result<Done, Attempt> {
         let mut tx = self.session.begin(Kind::Write).await?;
-        if tx.topology() != self.shared.lock().topology {
-            let topology = tx.topology_now().await?;
-            self.shared.install(topology);
-        }
-        let kept = self.shared.options.kept;
-        let mut plan = Plan::new(&mut self.shared.lock(), kept, calls, stale);
-
-        let plugins = plan.plugins();
-        if !plugins.is_empty() {
-            tx.lock_state(&plugins).await?;
-            let reads = plan.reads();
-            let versions = tx.versions(&reads).await?;
-            plan.check(versions);
-        }
-        let keys = plan.keys();
-        if !keys.is_empty() {
-            tx.lock_keys(&keys).await?;
-        }
-
-        let mut ended = HashSet::new();
-        let finished = plan.finished();
-        if !finished.is_empty() {
-            ended.extend(tx.finish(&finished).await?);
-        }
-        let retries = plan.retries();
-        if !retries.is_empty() {
-            ended.extend(tx.retry(&retries).await?);
-        }
-        let late = plan.ended(&ended);
-        if !late.is_empty() {
-            tx.end().await;
-            return Err(Attempt::Late(late));
-        }
-
-        let mut ready = Vec::new();
-        let rows = plan.rows(What::Ready);
-        if !rows.is_empty() {
-            ready = tx.insert(&rows).await?;
-        }
-        let rows = plan.rows(What::Keyed);
-        if !rows.is_empty() {
-            tx.park(&rows).await?;
-        }
-        if !keys.is_empty() {
-            ready.extend(tx.promote(&keys).await?);
-        }
-        let later = plan.rows(What::Later);
-        if !later.is_empty() {
-            tx.delay(&later).await?;
-        }
-        let kept = plan.rows(What::Kept);
-        if !kept.is_empty() {
-            tx.keep(&kept).await?;
-        }
-        let letters = plan.letters();
-        if !letters.is_empty() {
-            tx.bury(&letters).await?;
-        }
-        let state = plan.state();
-        if !state.is_empty() {
-            tx.write_state(&state).await?;
-        }
-
-        let delays = later.iter().map(|row| row.delay_ms);
-        let waits = retries.iter().map(|row| row.after_ms);
-        let due_ms = delays.chain(waits.filter(|wait| *wait > 0)).min();
-        let again = retries.iter().filter(|row| row.after_ms == 0);
-        ready.extend(again.map(|row| First::from(row.hold)));
-        let kept = kept.len();
-        let done = Done {
-            ready,
-            due: due_ms.map(|ms| Duration::from_millis(ms.unsigned_abs())),
-            kept: u64::try_from(kept).unwrap_or(u64::MAX),
-            results: plan.results(calls),
+        let done = match carry_out(&self.shared, &mut tx, calls, stale).await {
+            Ok(done) => done,
+            Err(attempt) => {
+                if !matches!(attempt, Attempt::Failed(Failure::Lost(_))) {
+                    // Before anybody gives back what is locked.
+                    tx.end().await;
+                }
+                return Err(attempt);
+            }
         };
         match tx.commit().await {
             Ok(()) => Ok(done),
@@ -251,4 +186,93 @@ impl Writer {
             }
         }
     }
+}
+
+/// Writes calls in a transaction, up to its commit.
+async fn carry_out(
+    shared: &Shared,
+    tx: &mut Tx<'_>,
+    calls: &[Call],
+    stale: &HashSet<Token>,
+) -> Result<Done, Attempt> {
+    if tx.topology() != shared.lock().topology {
+        let topology = tx.topology_now().await?;
+        shared.install(topology);
+    }
+    let kept = shared.options.kept;
+    let mut plan = Plan::new(&mut shared.lock(), kept, calls, stale);
+
+    let plugins = plan.plugins();
+    if !plugins.is_empty() {
+        tx.lock_state(&plugins).await?;
+        let reads = plan.reads();
+        let versions = tx.versions(&reads).await?;
+        plan.check(versions);
+    }
+    let keys = plan.keys();
+    if !keys.is_empty() {
+        tx.lock_keys(&keys).await?;
+    }
+
+    let letters = plan.undead();
+    if !letters.is_empty() {
+        plan.unburied(&tx.unbury(&letters).await?);
+    }
+
+    let mut ended = HashSet::new();
+    let finished = plan.finished();
+    if !finished.is_empty() {
+        ended.extend(tx.finish(&finished).await?);
+    }
+    let retries = plan.retries();
+    if !retries.is_empty() {
+        ended.extend(tx.retry(&retries).await?);
+    }
+    let late = plan.ended(&ended);
+    if !late.is_empty() {
+        return Err(Attempt::Late(late));
+    }
+
+    let mut ready = Vec::new();
+    let rows = plan.rows(What::Ready);
+    if !rows.is_empty() {
+        ready = tx.insert(&rows).await?;
+    }
+    let rows = plan.rows(What::Keyed);
+    if !rows.is_empty() {
+        tx.park(&rows).await?;
+    }
+    if !keys.is_empty() {
+        ready.extend(tx.promote(&keys).await?);
+    }
+    let later = plan.rows(What::Later);
+    if !later.is_empty() {
+        tx.delay(&later).await?;
+    }
+    let kept = plan.rows(What::Kept);
+    if !kept.is_empty() {
+        tx.keep(&kept).await?;
+    }
+    let letters = plan.letters();
+    if !letters.is_empty() {
+        tx.bury(&letters).await?;
+    }
+    let state = plan.state();
+    if !state.is_empty() {
+        tx.write_state(&state).await?;
+    }
+
+    let delays = later.iter().map(|row| row.delay_ms);
+    let waits = retries.iter().map(|row| row.after_ms);
+    let due_ms = delays.chain(waits.filter(|wait| *wait > 0)).min();
+    let again = retries.iter().filter(|row| row.after_ms == 0);
+    ready.extend(again.map(|row| First::from(row.hold)));
+    let kept = kept.len();
+    Ok(Done {
+        ready,
+        due: due_ms.map(|ms| Duration::from_millis(ms.unsigned_abs())),
+        kept: u64::try_from(kept).unwrap_or(u64::MAX),
+        buried: letters.len(),
+        results: plan.results(calls),
+    })
 }

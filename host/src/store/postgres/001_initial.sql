@@ -9,8 +9,10 @@ INSERT INTO meta VALUES (1, 1);
 
 -- The hosts that live, and how long that is certain.
 CREATE TABLE hosts (
-    id    text PRIMARY KEY,
-    until timestamptz NOT NULL
+    id        text PRIMARY KEY,
+    until     timestamptz NOT NULL,
+    -- JSON: how many of its receivers waited when it said so, by the number of the queue.
+    receivers text NOT NULL
 );
 
 CREATE TABLE queues (
@@ -43,6 +45,8 @@ CREATE TABLE messages (
     -- JSON: {"id": ..., "reply_topic": ..., "strategy": ..., "status": ..., "headers": [[name, value], ...], ...}
     meta     text NOT NULL,
     body     bytea NOT NULL,
+    -- JSON: {"first_ms": ..., "last": [{"attempt": ..., "at_ms": ..., "reason": ..., "error": ...}, ...]}
+    history  text,
     PRIMARY KEY (queue, id)
 ) WITH (
     fillfactor = 50, vacuum_truncate = off,
@@ -73,6 +77,7 @@ CREATE TABLE later (
     key      bytea,
     meta     text NOT NULL,
     body     bytea NOT NULL,
+    history  text,
     PRIMARY KEY (due, id)
 ) WITH (vacuum_truncate = off, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX later_key ON later (queue, key);
@@ -99,18 +104,23 @@ CREATE TABLE state (
 ) WITH (fillfactor = 80);
 
 CREATE TABLE dead_letters (
-    id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    at_ms    bigint NOT NULL,
-    topic    text NOT NULL,
-    reason   text NOT NULL,
-    plugin   text,
-    digest   text,
-    error    text NOT NULL,
-    queue    text NOT NULL,
-    attempts bigint NOT NULL,
-    meta     text NOT NULL,
-    body     bytea NOT NULL
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at_ms        bigint NOT NULL,
+    topic        text NOT NULL,
+    reason       text NOT NULL,
+    plugin       text,
+    digest       text,
+    error        text NOT NULL,
+    queue        text NOT NULL,
+    attempts     bigint NOT NULL,
+    meta         text NOT NULL,
+    body         bytea NOT NULL,
+    key          bytea,
+    route        bigint,
+    published_ms bigint NOT NULL,
+    history      text NOT NULL
 );
+CREATE INDEX dead_letters_at ON dead_letters (at_ms);
 
 -- Contents are not worth compressing for the time that they are here.
 ALTER TABLE messages ALTER body SET STORAGE EXTERNAL;

@@ -10,7 +10,7 @@ use sqlx::postgres::PgRow;
 
 use super::{Failure, First, Tx};
 use crate::message::Message;
-use crate::store::row;
+use crate::store::{History, row};
 
 /// Bytes of content that one claim takes of one queue; one message is always taken.
 pub(crate) const CLAIM_BYTES: usize = 32 << 20;
@@ -36,6 +36,9 @@ pub(crate) struct Claimed {
     pub(crate) key: Option<Arc<str>>,
     pub(crate) message: Message,
     pub(crate) route: Option<u32>,
+    /// When it was published.
+    pub(crate) at_ms: i64,
+    pub(crate) history: Option<History>,
 }
 
 impl Claimed {
@@ -94,7 +97,8 @@ impl Tx<'_> {
             UPDATE messages m
             SET ready_at = statement_timestamp() + n.lease * interval '1 millisecond', fence = n.fence
             FROM next n WHERE m.queue = n.queue AND m.id = n.id
-            RETURNING m.queue, m.id, m.attempts, m.topic, m.key, m.meta, m.body";
+            RETURNING m.queue, m.id, m.attempts, m.topic, m.key, m.meta, m.body,
+                (date_part('epoch', m.at) * 1000)::bigint, m.history";
         let column = |of: fn(&Wanted) -> i64| wanted.iter().map(of).collect::<Vec<i64>>();
         let query = self
             .query(sql)
@@ -188,15 +192,13 @@ fn read(row: &PgRow) -> Result<Claimed, String> {
         let attempts = row.try_get::<i32, _>(2)?;
         let (topic, key): (&str, Option<&[u8]>) = (row.try_get(3)?, row.try_get(4)?);
         let (meta, body): (&str, Vec<u8>) = (row.try_get(5)?, row.try_get(6)?);
-        Ok((queue, id, attempts, key, topic, meta, body))
+        let past: (i64, Option<&str>) = (row.try_get(7)?, row.try_get(8)?);
+        Ok((queue, id, attempts, key, (topic, meta, body), past))
     };
-    let (queue, id, attempts, key, topic, meta, body) =
+    let (queue, id, attempts, key, (topic, meta, body), (at_ms, history)) =
         columns().map_err(|error| error.to_string())?;
     let (message, route) = row::message(topic, meta, body)?;
-    let key = key
-        .map(|key| std::str::from_utf8(key).map(Arc::from))
-        .transpose()
-        .map_err(|error| format!("column key: {error}"))?;
+    let key = key_of(key)?;
     Ok(Claimed {
         queue,
         id: id.cast_unsigned(),
@@ -204,5 +206,15 @@ fn read(row: &PgRow) -> Result<Claimed, String> {
         key,
         message,
         route,
+        at_ms,
+        history: history.and_then(row::history),
     })
+}
+
+/// A key out of its column.
+pub(super) fn key_of(column: Option<&[u8]>) -> Result<Option<Arc<str>>, String> {
+    column
+        .map(|key| std::str::from_utf8(key).map(Arc::from))
+        .transpose()
+        .map_err(|error| format!("column key: {error}"))
 }

@@ -1,32 +1,43 @@
-//! Dead letters.
+//! Dead letters as rows: written with the settlement that caused them, read one by one or as a list, removed when they
+//! were kept long enough or become messages again.
 //!
-//! Written with the settlement that caused them; nothing here deletes one.
+//! Which are replayed or purged is decided by whoever asks.
+
+use std::collections::HashSet;
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use super::claim::key_of;
 use super::{Failure, Tx};
-use crate::store::row::{packet, packet_columns};
-use crate::store::{DeadLetter, Reason};
+use crate::store::letter::{self, COLUMNS};
+use crate::store::row::{history_column, packet_columns};
+use crate::store::{DeadLetter, KeptLetter};
 
 impl Tx<'_> {
-    pub(crate) async fn bury(&mut self, letters: &[&DeadLetter]) -> Result<(), Failure> {
+    pub(crate) async fn bury(&mut self, letters: &[KeptLetter]) -> Result<(), Failure> {
         let sql = "INSERT INTO dead_letters
-                (at_ms, topic, reason, plugin, digest, error, queue, attempts, meta, body)
-            SELECT l.at_ms, l.topic, l.reason, l.plugin, l.digest, l.error, l.queue, l.attempts, l.meta, l.body
+                (at_ms, topic, reason, plugin, digest, error, queue, attempts, meta, body, key, route, published_ms,
+                    history)
+            SELECT l.at_ms, l.topic, l.reason, l.plugin, l.digest, l.error, l.queue, l.attempts, l.meta, l.body,
+                l.key, l.route, l.published, l.history
             FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                    $8::bigint[], $9::text[], $10::bytea[])
-                WITH ORDINALITY AS l (at_ms, topic, reason, plugin, digest, error, queue, attempts, meta, body, place)
+                    $8::bigint[], $9::text[], $10::bytea[], $11::bytea[], $12::bigint[], $13::bigint[], $14::text[])
+                WITH ORDINALITY AS l (at_ms, topic, reason, plugin, digest, error, queue, attempts, meta, body,
+                    key, route, published, history, place)
             ORDER BY l.place";
         let (mut topics, mut metas, mut bodies) = (Vec::new(), Vec::new(), Vec::new());
-        for letter in letters {
+        for KeptLetter { letter, .. } in letters {
             let (topic, meta, body) = packet_columns(&letter.packet);
             topics.push(plain(&topic));
             metas.push(meta);
             bodies.push(body);
         }
-        fn column<'a, T>(letters: &[&'a DeadLetter], of: impl Fn(&'a DeadLetter) -> T) -> Vec<T> {
-            letters.iter().map(|letter| of(letter)).collect()
+        fn column<'a, T>(letters: &'a [KeptLetter], of: impl Fn(&'a DeadLetter) -> T) -> Vec<T> {
+            letters.iter().map(|kept| of(&kept.letter)).collect()
+        }
+        fn about<'a, T>(letters: &'a [KeptLetter], of: impl Fn(&'a KeptLetter) -> T) -> Vec<T> {
+            letters.iter().map(of).collect()
         }
         let query = self
             .query(sql)
@@ -43,7 +54,13 @@ impl Tx<'_> {
             .bind(column(letters, |letter| plain(&letter.queue)))
             .bind(column(letters, |letter| i64::from(letter.attempts)))
             .bind(metas)
-            .bind(bodies);
+            .bind(bodies)
+            .bind(about(letters, |kept| {
+                kept.key.as_deref().map(str::as_bytes)
+            }))
+            .bind(about(letters, |kept| kept.route.map(i64::from)))
+            .bind(about(letters, |kept| kept.published_ms))
+            .bind(about(letters, |kept| history_column(&kept.history)));
         self.execute(query).await.map(drop)
     }
 
@@ -52,16 +69,53 @@ impl Tx<'_> {
         &mut self,
         limit: usize,
     ) -> Result<Vec<Result<DeadLetter, String>>, Failure> {
-        let sql = "SELECT id, at_ms, topic, reason, plugin, digest, error, queue, attempts, meta, body \
-                   FROM dead_letters ORDER BY id DESC LIMIT $1";
+        let sql = format!("SELECT {COLUMNS} FROM dead_letters ORDER BY id DESC LIMIT $1");
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let query = self.query(sql).bind(limit);
+        let query = self.made(sql).bind(limit);
         let rows = self.rows(query).await?;
-        let letter = |row: &PgRow| {
-            let id = row.try_get::<i64, _>("id").unwrap_or_default();
-            letter(row).map_err(|error| format!("dead letter {id} cannot be read: {error}"))
-        };
-        Ok(rows.iter().map(letter).collect())
+        Ok(rows.iter().map(|row| Ok(letter(row)?.letter)).collect())
+    }
+
+    /// A dead letter, if there is one of that number.
+    pub(crate) async fn dead_letter(
+        &mut self,
+        id: u64,
+    ) -> Result<Option<Result<KeptLetter, String>>, Failure> {
+        let sql = format!("SELECT {COLUMNS} FROM dead_letters WHERE id = $1");
+        let query = self.made(sql).bind(id.cast_signed());
+        Ok(self.rows(query).await?.first().map(letter))
+    }
+
+    /// Removes dead letters; those that were there, and that nobody else removes at the moment.
+    pub(crate) async fn unbury(&mut self, ids: &[i64]) -> Result<HashSet<i64>, Failure> {
+        let sql = "WITH held AS MATERIALIZED (
+                SELECT d.id FROM unnest($1::bigint[]) AS w (id) JOIN dead_letters d ON d.id = w.id
+                FOR UPDATE OF d SKIP LOCKED
+            )
+            DELETE FROM dead_letters d USING held h WHERE d.id = h.id RETURNING d.id";
+        let query = self.query(sql).bind(ids);
+        self.ids(query).await
+    }
+
+    /// Removes up to `limit` dead letters that ended before a moment, then up to `limit` of the oldest beyond `most`.
+    /// Returns how many of each.
+    pub(crate) async fn prune_letters(
+        &mut self,
+        before_ms: i64,
+        most: u64,
+        limit: u64,
+    ) -> Result<(u64, u64), Failure> {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let sql = "SELECT id FROM dead_letters WHERE at_ms < $1 ORDER BY at_ms LIMIT $2";
+        let query = self.query(sql).bind(before_ms).bind(number(limit));
+        let old: Vec<i64> = self.ids(query).await?.into_iter().collect();
+        let old = self.unbury(&old).await?.len();
+        let sql = "SELECT id FROM dead_letters WHERE id <= \
+                   (SELECT id FROM dead_letters ORDER BY id DESC OFFSET $1 LIMIT 1) ORDER BY id LIMIT $2";
+        let query = self.query(sql).bind(number(most)).bind(number(limit));
+        let many: Vec<i64> = self.ids(query).await?.into_iter().collect();
+        let many = self.unbury(&many).await?.len();
+        Ok((old as u64, many as u64))
     }
 }
 
@@ -70,30 +124,9 @@ fn plain(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-fn letter(row: &PgRow) -> Result<DeadLetter, String> {
-    let columns = || -> Result<_, sqlx::Error> {
-        let packet = (
-            row.try_get("topic")?,
-            row.try_get::<String, _>("meta")?,
-            row.try_get("body")?,
-        );
-        let reason = row.try_get::<String, _>("reason")?;
-        let letter = |packet, reason| -> Result<DeadLetter, sqlx::Error> {
-            Ok(DeadLetter {
-                packet,
-                reason,
-                error: row.try_get("error")?,
-                plugin: row.try_get("plugin")?,
-                digest: row.try_get("digest")?,
-                queue: row.try_get("queue")?,
-                attempts: u32::try_from(row.try_get::<i64, _>("attempts")?).unwrap_or(u32::MAX),
-                at_ms: row.try_get("at_ms")?,
-            })
-        };
-        Ok((packet, reason, letter))
-    };
-    let ((topic, meta, body), reason, letter) = columns().map_err(|error| error.to_string())?;
-    let reason: Reason =
-        serde_json::from_value(reason.into()).map_err(|error| error.to_string())?;
-    letter(packet(topic, &meta, body)?, reason).map_err(|error| error.to_string())
+/// A row with all [`COLUMNS`], or why it cannot be read.
+pub(super) fn letter(row: &PgRow) -> Result<KeptLetter, String> {
+    let key = row.try_get::<Option<&[u8]>, _>("key");
+    let key = key_of(key.map_err(|error| error.to_string())?)?;
+    letter::letter(row, key)
 }

@@ -2,6 +2,7 @@
 //!
 //! A host that doesn't say for a while that it lives is taken for dead; its leases end by themselves.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::Row;
@@ -13,13 +14,20 @@ use crate::backend::QueueName;
 const OLDEST: i32 = 130_000;
 
 impl Tx<'_> {
-    /// This host lives for so much longer.
-    pub(crate) async fn alive(&mut self, host: &str, time: Duration) -> Result<(), Failure> {
-        let sql = "INSERT INTO hosts (id, until) \
-                   VALUES ($1, statement_timestamp() + $2 * interval '1 millisecond') \
-                   ON CONFLICT (id) DO UPDATE SET until = excluded.until";
+    /// This host lives for so much longer, and so many of its receivers wait, by the number of the queue.
+    pub(crate) async fn alive(
+        &mut self,
+        host: &str,
+        time: Duration,
+        receivers: &HashMap<i64, usize>,
+    ) -> Result<(), Failure> {
+        let sql = "INSERT INTO hosts (id, until, receivers) \
+                   VALUES ($1, statement_timestamp() + $2 * interval '1 millisecond', $3) \
+                   ON CONFLICT (id) DO UPDATE SET until = excluded.until, receivers = excluded.receivers";
+        // Numbers can always be written.
+        let receivers = serde_json::to_string(receivers).unwrap_or_default();
         let query = self.query(sql).bind(host).bind(time.as_secs_f64() * 1e3);
-        self.execute(query).await.map(drop)
+        self.execute(query.bind(receivers)).await.map(drop)
     }
 
     /// This host has ended.

@@ -19,7 +19,7 @@ impl Keys {
     }
 
     /// Binds both columns, one after the other.
-    pub(super) fn bind(&self, query: Statement) -> Statement {
+    pub(super) fn bind<'s>(&self, query: Statement<'s>) -> Statement<'s> {
         query.bind(&self.queues).bind(&self.keys)
     }
 
@@ -38,6 +38,15 @@ impl Tx<'_> {
                 FROM unnest($1::bigint[], $2::bytea[]) AS k (queue, key) ORDER BY 1
             ) locks";
         let query = keys.bind(self.query(sql));
+        self.one::<i64>(query).await.map(drop)
+    }
+
+    /// Takes the locks of all keys of a queue.
+    pub(crate) async fn lock_all_keys(&mut self, queue: i64) -> Result<(), Failure> {
+        let sql = "SELECT count(pg_advisory_xact_lock(hashtextextended(current_schema() || ':key', lock))) FROM (
+                SELECT $1::bigint * 64 + place AS lock FROM generate_series(0, 63) AS s (place) ORDER BY 1
+            ) locks";
+        let query = self.query(sql).bind(queue);
         self.one::<i64>(query).await.map(drop)
     }
 

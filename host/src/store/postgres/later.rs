@@ -38,8 +38,8 @@ impl Tx<'_> {
             ), gone AS (
                 DELETE FROM later l USING due d WHERE l.due = d.due AND l.id = d.id RETURNING l.*
             ), entered AS (
-                INSERT INTO messages (queue, id, ready_at, at, fence, attempts, topic, key, meta, body)
-                SELECT queue, id, '-infinity', at, 0, attempts, topic, key, meta, body FROM gone
+                INSERT INTO messages (queue, id, ready_at, at, fence, attempts, topic, key, meta, body, history)
+                SELECT queue, id, '-infinity', at, 0, attempts, topic, key, meta, body, history FROM gone
                 RETURNING queue, id
             )
             SELECT queue, min(id) FROM entered GROUP BY queue";

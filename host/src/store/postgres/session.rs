@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Postgres, Row, raw_sql};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, PgConnection, Postgres, QueryBuilder, Row, raw_sql,
+};
 use tokio::time::timeout;
 
 use super::{Failure, Place};
@@ -46,7 +48,7 @@ pub(crate) struct Tx<'s> {
 }
 
 /// A statement whose values are being bound.
-pub(super) type Statement = Query<'static, Postgres, PgArguments>;
+pub(super) type Statement<'s> = Query<'s, Postgres, PgArguments>;
 
 /// What is known at the beginning of a transaction that writes.
 #[derive(Debug, Clone, Default)]
@@ -167,23 +169,37 @@ impl<'s> Tx<'s> {
     }
 
     /// A statement whose values are to be bound.
-    pub(super) fn query(&self, sql: &'static str) -> Statement {
+    pub(super) fn query(&self, sql: &'static str) -> Statement<'static> {
         sqlx::query(sql).persistent(!self.session.place.pooled())
     }
 
-    pub(super) async fn execute(&mut self, query: Statement) -> Result<u64, Failure> {
+    /// The same of a statement that was put together; it holds no values of anybody.
+    pub(super) fn made(&self, sql: String) -> Statement<'static> {
+        sqlx::query(AssertSqlSafe(sql)).persistent(!self.session.place.pooled())
+    }
+
+    pub(super) async fn execute(&mut self, query: Statement<'_>) -> Result<u64, Failure> {
         let done = query.execute(&mut self.connection);
         let done = within(&self.session.place, done).await?;
         Ok(done.rows_affected())
     }
 
-    pub(super) async fn rows(&mut self, query: Statement) -> Result<Vec<PgRow>, Failure> {
+    pub(super) async fn rows(&mut self, query: Statement<'_>) -> Result<Vec<PgRow>, Failure> {
         let rows = query.fetch_all(&mut self.connection);
         within(&self.session.place, rows).await
     }
 
+    /// The rows of a query that was put together.
+    pub(super) async fn built(
+        &mut self,
+        query: &mut QueryBuilder<Postgres>,
+    ) -> Result<Vec<PgRow>, Failure> {
+        let query = query.build().persistent(!self.session.place.pooled());
+        self.rows(query).await
+    }
+
     /// The only column of the only row.
-    pub(super) async fn one<T>(&mut self, query: Statement) -> Result<T, Failure>
+    pub(super) async fn one<T>(&mut self, query: Statement<'_>) -> Result<T, Failure>
     where
         T: for<'r> sqlx::Decode<'r, Postgres> + sqlx::Type<Postgres>,
     {

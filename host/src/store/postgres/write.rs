@@ -11,6 +11,8 @@ use sqlx::postgres::PgRow;
 use super::claim::{Hold, Holds};
 use super::session::Statement;
 use super::{Columns, Failure, Tx};
+use crate::store::History;
+use crate::store::row::history_column;
 
 /// A longer delay is as good as this one, and moments don't overflow: a hundred years.
 const LONGEST_MS: i64 = 100 * 366 * 24 * 60 * 60 * 1000;
@@ -24,10 +26,12 @@ pub(crate) struct NewRow {
 }
 
 /// A delivery whose message is to be delivered again.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct RetryRow {
     pub(crate) hold: Hold,
     pub(crate) after_ms: i64,
+    /// The attempts so far.
+    pub(crate) history: History,
 }
 
 /// The least number of those messages of a queue that became ready.
@@ -147,32 +151,34 @@ impl Tx<'_> {
     /// Has messages come again whose claims still hold, with the attempt counted: those without a delay in their place,
     /// the others later; their numbers.
     pub(crate) async fn retry(&mut self, rows: &[RetryRow]) -> Result<HashSet<i64>, Failure> {
-        let (now, later): (Vec<RetryRow>, Vec<RetryRow>) =
+        let (now, later): (Vec<&RetryRow>, Vec<&RetryRow>) =
             rows.iter().partition(|row| row.after_ms == 0);
+        let histories = |rows: &[&RetryRow]| -> Vec<String> {
+            let column = |row: &&RetryRow| history_column(&row.history);
+            rows.iter().map(column).collect()
+        };
         let mut done = HashSet::new();
         if !now.is_empty() {
-            let sql =
-                "UPDATE messages m SET ready_at = '-infinity', fence = 0, attempts = m.attempts + 1
-                FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS h (queue, id, fence)
+            let sql = "UPDATE messages m
+                SET ready_at = '-infinity', fence = 0, attempts = m.attempts + 1, history = h.history
+                FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) AS h (queue, id, fence, history)
                 WHERE m.queue = h.queue AND m.id = h.id AND m.fence = h.fence RETURNING m.id";
             let holds = Holds::new(now.iter().map(|row| &row.hold));
-            let query = self
-                .query(sql)
-                .bind(holds.queues)
-                .bind(holds.ids)
-                .bind(holds.fences);
+            let query = self.query(sql).bind(holds.queues).bind(holds.ids);
+            let query = query.bind(holds.fences).bind(histories(&now));
             done.extend(self.ids(query).await?);
         }
         if !later.is_empty() {
             let sql = "WITH gone AS (
                     DELETE FROM messages m
-                    USING unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
-                        AS h (queue, id, fence, delay)
-                    WHERE m.queue = h.queue AND m.id = h.id AND m.fence = h.fence RETURNING m.*, h.delay
+                    USING unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
+                        AS h (queue, id, fence, delay, history)
+                    WHERE m.queue = h.queue AND m.id = h.id AND m.fence = h.fence
+                    RETURNING m.id, m.queue, m.at, m.attempts, m.topic, m.key, m.meta, m.body, h.delay, h.history
                 )
-                INSERT INTO later (due, id, queue, at, attempts, topic, key, meta, body)
+                INSERT INTO later (due, id, queue, at, attempts, topic, key, meta, body, history)
                 SELECT statement_timestamp() + delay * interval '1 millisecond', id, queue, at, attempts + 1,
-                    topic, key, meta, body
+                    topic, key, meta, body, history
                 FROM gone RETURNING id";
             let holds = Holds::new(later.iter().map(|row| &row.hold));
             let delays: Vec<i64> = later
@@ -180,19 +186,21 @@ impl Tx<'_> {
                 .map(|row| row.after_ms.min(LONGEST_MS))
                 .collect();
             let query = self.query(sql).bind(holds.queues).bind(holds.ids);
-            done.extend(self.ids(query.bind(holds.fences).bind(delays)).await?);
+            let query = query.bind(holds.fences).bind(delays);
+            done.extend(self.ids(query.bind(histories(&later))).await?);
         }
         Ok(done)
     }
 
-    async fn ids(&mut self, query: Statement) -> Result<HashSet<i64>, Failure> {
+    /// Reads numbers.
+    pub(super) async fn ids(&mut self, query: Statement<'_>) -> Result<HashSet<i64>, Failure> {
         let rows = self.rows(query).await?;
         let ids: Result<HashSet<i64>, _> = rows.iter().map(|row| row.try_get(0)).collect();
         self.read(ids)
     }
 
     /// Reads (queue, number) pairs.
-    pub(super) async fn firsts(&mut self, query: Statement) -> Result<Vec<First>, Failure> {
+    pub(super) async fn firsts(&mut self, query: Statement<'_>) -> Result<Vec<First>, Failure> {
         let rows = self.rows(query).await?;
         let first = |row: &PgRow| -> Result<First, sqlx::Error> {
             Ok(First {

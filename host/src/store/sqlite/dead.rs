@@ -7,13 +7,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::bulk::Bulks;
-use super::row::{history, history_column, packet, packet_columns};
+use super::row::{history_column, packet_columns};
 use super::{Database, Failure, Reader};
-use crate::store::{DeadLetter, History, KeptLetter, Reason};
-
-/// What [`letter`] reads.
-pub(super) const COLUMNS: &str = "id, at_ms, topic, reason, plugin, digest, error, queue, attempts, \
-                                  meta, body, key, route, published_ms, history";
+use crate::store::letter::COLUMNS;
+use crate::store::{self, DeadLetter, KeptLetter};
 
 impl Bulks {
     pub(super) async fn write_dead(
@@ -114,47 +111,7 @@ impl Database {
 
 /// A row with all [`COLUMNS`], or why it cannot be read.
 pub(super) fn letter(row: &SqliteRow) -> Result<KeptLetter, String> {
-    let id = row.try_get::<i64, _>("id").unwrap_or_default();
-    read(id.cast_unsigned(), row)
-        .map_err(|error| format!("dead letter {id} cannot be read: {error}"))
-}
-
-fn read(id: u64, row: &SqliteRow) -> Result<KeptLetter, String> {
-    let text = |error: sqlx::Error| error.to_string();
-    let get = |name: &str| row.try_get::<String, _>(name).map_err(text);
-    let maybe = |name: &str| row.try_get::<Option<String>, _>(name).map_err(text);
-    let number = |name: &str| row.try_get::<Option<i64>, _>(name).map_err(text);
-    let body = row.try_get::<Vec<u8>, _>("body").map_err(text)?;
-    let letter = DeadLetter {
-        packet: packet(get("topic")?, &get("meta")?, body)?,
-        reason: reason(get("reason")?)?,
-        error: get("error")?,
-        plugin: maybe("plugin")?,
-        digest: maybe("digest")?,
-        queue: get("queue")?,
-        attempts: attempts(number("attempts")?),
-        at_ms: number("at_ms")?.unwrap_or_default(),
-    };
-    let past = maybe("history")?.as_deref().and_then(history);
-    let at_ms = letter.at_ms;
-    Ok(KeptLetter {
-        id,
-        letter,
-        key: maybe("key")?.map(Into::into),
-        route: number("route")?.and_then(|route| u32::try_from(route).ok()),
-        published_ms: number("published_ms")?.unwrap_or(at_ms),
-        // Those of an earlier release have none.
-        history: past.unwrap_or(History {
-            first_ms: at_ms,
-            last: Vec::new(),
-        }),
-    })
-}
-
-pub(super) fn reason(column: String) -> Result<Reason, String> {
-    serde_json::from_value(column.into()).map_err(|error| error.to_string())
-}
-
-pub(super) fn attempts(column: Option<i64>) -> u32 {
-    u32::try_from(column.unwrap_or_default()).unwrap_or(u32::MAX)
+    let key = row.try_get::<Option<String>, _>("key");
+    let key = key.map_err(|error| error.to_string())?;
+    store::letter::letter(row, key.map(Into::into))
 }

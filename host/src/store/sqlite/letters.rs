@@ -8,23 +8,11 @@ use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite};
 
-use super::dead::{COLUMNS, attempts, letter, reason};
-use super::row::history;
+use super::dead::letter;
 use super::{Failure, Reader};
-use crate::store::{
-    KeptLetter, LetterCounts, LetterFilter, LetterPage, LetterPart, LetterSummary, Reason,
-};
+use crate::store::letter::{COLUMNS, Found, PART_BYTES, reason, summary};
+use crate::store::{KeptLetter, LetterCounts, LetterFilter, LetterPage, LetterPart, Reason};
 use crate::topic::TopicName;
-
-/// The most content of one part that is replayed.
-const PART_BYTES: usize = 8 << 20;
-
-/// Some letters, and where the next ones begin.
-#[derive(Debug)]
-pub(crate) struct Found<T> {
-    pub(crate) letters: Vec<T>,
-    pub(crate) next: Option<u64>,
-}
 
 /// A query for a selection, without the pattern of its topics.
 fn select(columns: &str, filter: &LetterFilter) -> QueryBuilder<Sqlite> {
@@ -204,28 +192,4 @@ impl Reader {
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         Ok(LetterCounts { reasons, last })
     }
-}
-
-fn summary(row: &SqliteRow) -> Result<LetterSummary, String> {
-    let text = |error: sqlx::Error| error.to_string();
-    let at_ms = row.try_get("at_ms").map_err(text)?;
-    let past: Option<String> = row.try_get("history").map_err(text)?;
-    let identifier: Option<String> = row.try_get("identifier").map_err(text)?;
-    let number = |name: &str| row.try_get::<i64, _>(name).map_err(text);
-    Ok(LetterSummary {
-        id: number("id")?.cast_unsigned(),
-        at_ms,
-        first_ms: past
-            .as_deref()
-            .and_then(history)
-            .map_or(at_ms, |history| history.first_ms),
-        reason: reason(row.try_get("reason").map_err(text)?)?,
-        error: LetterSummary::error_of(row.try_get("error").map_err(text)?),
-        topic: row.try_get("topic").map_err(text)?,
-        identifier: identifier.and_then(|identifier| identifier.parse().ok()),
-        bytes: number("bytes")?.cast_unsigned(),
-        plugin: row.try_get("plugin").map_err(text)?,
-        queue: row.try_get("queue").map_err(text)?,
-        attempts: attempts(Some(number("attempts")?)),
-    })
 }

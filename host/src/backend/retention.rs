@@ -1,22 +1,21 @@
-//! Dead letters that were kept long enough, or are too many: removed by the writer, a few in each transaction.
+//! Dead letters that were kept long enough, or are too many: when to look for them, a few at a time.
 //!
-//! Without a [`Retention`] nothing is ever removed.
+//! Without a [`Retention`] nothing is ever removed. Who removes them is up to each backend.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::backend::table::millis;
+use super::table::millis;
 use crate::clock;
 use crate::store::Retention;
-use crate::store::sqlite::{Database, Failure};
 
 /// How often it is looked for old ones.
 const EVERY: Duration = Duration::from_secs(60 * 60);
 /// How many are removed at once, so that nobody waits long for it.
-const CHUNK: u64 = 1_000;
+pub(super) const CHUNK: u64 = 1_000;
 
-/// Says when there is something to remove, and removes it.
+/// Says when there is something to remove.
 #[derive(Debug)]
 pub(super) struct Pruner {
     retention: Option<Retention>,
@@ -53,15 +52,16 @@ impl Pruner {
         self.written = self.written.saturating_add(letters as u64);
     }
 
-    /// Removes some; comes back at once if there may be more.
-    pub(super) async fn prune(&mut self, database: &mut Database) -> Result<(), Failure> {
-        let Some(Retention { keep, most }) = self.retention else {
-            return Ok(());
-        };
+    /// Before which moment letters have to have ended to be removed now, and beyond how many.
+    pub(super) fn begin(&mut self) -> Option<(i64, u64)> {
+        let Retention { keep, most } = self.retention?;
         self.written = 0;
         self.at = Instant::now() + EVERY;
-        let before = clock::now_ms().saturating_sub(millis(keep));
-        let (old, too_many) = database.prune_letters(before, most, CHUNK).await?;
+        Some((clock::now_ms().saturating_sub(millis(keep)), most))
+    }
+
+    /// So many were removed; if there may be more, it is due again at once.
+    pub(super) fn ended(&mut self, old: u64, too_many: u64) {
         if old + too_many > 0 {
             tracing::info!(
                 old,
@@ -72,7 +72,6 @@ impl Pruner {
         if old.max(too_many) >= CHUNK {
             self.at = Instant::now();
         }
-        Ok(())
     }
 }
 
