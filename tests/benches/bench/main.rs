@@ -7,6 +7,7 @@
 
 mod backlog;
 mod bare;
+mod bulk;
 mod call;
 mod components;
 mod content;
@@ -20,12 +21,14 @@ mod measure;
 mod memory;
 mod plot;
 mod plugins;
+mod postgres;
 mod rates;
 mod raw;
 mod report;
 mod settings;
 mod single;
 mod start;
+mod stateful;
 mod stats;
 mod topics;
 
@@ -36,10 +39,11 @@ use settings::{Settings, USAGE};
 
 type Benchmark = fn(&Settings) -> Section;
 
-const ALL: [(&str, Benchmark); 12] = [
+const ALL: [(&str, Benchmark); 13] = [
     ("call", call::run),
     ("memory", memory::run),
     ("embedded", embedded::run),
+    ("postgres", postgres::run),
     ("fresh", fresh::run),
     ("single", single::run),
     ("rates", rates::run),

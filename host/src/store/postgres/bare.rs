@@ -6,10 +6,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Columns, CommitError, Failure, Hold, Kind, NewRow, Place, Session, Tx, Wanted};
+use bytes::Bytes;
+
+use super::{
+    Columns, CommitError, Failure, Hold, Kind, NewRow, Place, Session, StateKey, StateRow, Tx,
+    Wanted,
+};
 use crate::backend::{OpenError, QueueSpec};
 use crate::message::Message;
 use crate::store::StoreError;
+
+/// Whose values are written.
+const PLUGIN: &str = "bare";
 
 /// A connection.
 #[derive(Debug)]
@@ -103,13 +111,40 @@ impl Bare {
         queue: i64,
         messages: impl IntoIterator<Item = &'a Message>,
     ) -> Result<(), StoreError> {
+        self.settle_with(done, queue, messages, &[]).await
+    }
+
+    /// The same, and writes values of a plugin that had none, which is looked up before and in the transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`] when that fails, or a key has a value.
+    pub async fn settle_with<'a>(
+        &mut self,
+        done: &[BareDelivery],
+        queue: i64,
+        messages: impl IntoIterator<Item = &'a Message>,
+        state: &[(Arc<str>, Bytes)],
+    ) -> Result<(), StoreError> {
         let row = |message| NewRow {
             queue,
             delay_ms: 0,
             columns: Arc::new(Columns::new(message, None, None)),
         };
         let rows: Vec<NewRow> = messages.into_iter().map(row).collect();
+        let plugin: Arc<str> = Arc::from(PLUGIN);
+        let keys = state.iter().map(|(key, _)| (plugin.clone(), key.clone()));
+        let keys: Vec<StateKey> = keys.collect();
+        if !keys.is_empty() {
+            let mut tx = self.session.begin(Kind::Read).await?;
+            let values = tx.values(&keys).await?;
+            tx.end().await;
+            absent(values.len())?;
+        }
         let mut tx = self.session.begin(Kind::Write).await?;
+        if !keys.is_empty() {
+            tx.lock_state(&[PLUGIN]).await?;
+            absent(tx.versions(&keys).await?.len())?;
+        }
         if !done.is_empty() {
             let holds: Vec<Hold> = done.iter().map(|one| one.hold).collect();
             tx.finish(&holds).await?;
@@ -117,7 +152,24 @@ impl Bare {
         if !rows.is_empty() {
             tx.insert(&rows.iter().collect::<Vec<_>>()).await?;
         }
+        if !keys.is_empty() {
+            let values = state.iter().map(|(_, value)| value.clone());
+            let row = |(key, value)| StateRow {
+                key,
+                version: 1,
+                value: Some(value),
+            };
+            let rows: Vec<StateRow> = keys.into_iter().zip(values).map(row).collect();
+            tx.write_state(&rows.iter().collect::<Vec<_>>()).await?;
+        }
         Ok(commit(tx).await?)
+    }
+}
+
+fn absent(found: usize) -> Result<(), StoreError> {
+    match found {
+        0 => Ok(()),
+        _ => Err(StoreError::Corrupt(format!("{found} keys have a value"))),
     }
 }
 
