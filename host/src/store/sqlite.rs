@@ -15,6 +15,7 @@ use crate::backend::OpenError;
 mod bulk;
 mod dead;
 mod failure;
+mod flush;
 mod folder;
 mod kept;
 mod letters;
@@ -27,6 +28,7 @@ mod write;
 
 pub(crate) use super::row::Columns;
 pub(crate) use failure::Failure;
+pub(crate) use flush::{Confirmation, Flusher, Room};
 pub(crate) use folder::Folder;
 pub(crate) use kept::Declared;
 pub(crate) use look::{Gone, Waiting};
@@ -56,6 +58,7 @@ const CACHE_KIB: &str = "-16384";
 #[derive(Debug)]
 pub(crate) struct Database {
     connection: SqliteConnection,
+    flushing: SqliteSynchronous,
     bulks: Bulks,
     // Declared last: the folder is free for others only when the connection has ended.
     folder: Folder,
@@ -69,11 +72,27 @@ pub(crate) struct Reader {
 }
 
 impl Database {
-    /// Opens or creates the database of a folder and brings its schema up to date.
+    /// Opens or creates the database of a folder and brings its schema up to date. Every commit is flushed to the disk.
     pub(crate) async fn open(folder: Folder) -> Result<Self, OpenError> {
+        Self::opened(folder, SqliteSynchronous::Full).await
+    }
+
+    /// The same, with commits that are on disk when the flusher says so.
+    pub(crate) async fn open_apart(folder: Folder) -> Result<(Self, Flusher), OpenError> {
+        let (path, file) = (folder.path().to_owned(), folder.database());
+        let database = Self::opened(folder, SqliteSynchronous::Normal).await?;
+        let flusher = Flusher::start(flush::log(path.clone(), file));
+        let flusher = flusher.map_err(|error| OpenError::Other {
+            path,
+            reason: format!("no thread that flushes: {error}"),
+        })?;
+        Ok((database, flusher))
+    }
+
+    async fn opened(folder: Folder, flushing: SqliteSynchronous) -> Result<Self, OpenError> {
         let file = folder.database();
         let connect = || async {
-            let mut connection = options(&file).connect().await?;
+            let mut connection = options(&file, flushing).connect().await?;
             migrate(&mut connection, &file).await?;
             Ok(connection)
         };
@@ -82,6 +101,7 @@ impl Database {
             .map_err(|error: Problem| error.explain(&file))?;
         Ok(Self {
             connection,
+            flushing,
             bulks: Bulks::new(),
             folder,
         })
@@ -99,15 +119,15 @@ impl Database {
         let row = self.fetch_one(sql).await?;
         let describe = || -> Result<String, sqlx::Error> {
             let (version, journal): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-            let synchronous = if row.try_get::<i64, _>(2)? >= 2 {
-                "full"
-            } else {
-                "NOT full"
+            // Less than 1 would not even flush before the log is moved into the database.
+            let safe = match journal == "wal" && row.try_get::<i64, _>(2)? >= 1 {
+                true => "",
+                false => ", UNSAFE",
             };
             let path = self.folder.path().display();
             Ok(format!(
-                "SQLite {version} in {path}, journal {journal}, synchronous {synchronous}: what is confirmed was \
-                 flushed to the disk (fsync), and survives a power cut if the disk keeps that promise"
+                "SQLite {version} in {path}, journal {journal}{safe}: what is confirmed was flushed to the disk \
+                 (fdatasync), and survives a power cut if the disk keeps that promise"
             ))
         };
         describe().map_err(|error| self.failure(&error))
@@ -119,7 +139,8 @@ impl Database {
         if matches!(ended, Ok(_) | Err(sqlx::Error::Database(_))) {
             return;
         }
-        if let Ok(connection) = options(&self.folder.database()).connect().await {
+        let options = options(&self.folder.database(), self.flushing);
+        if let Ok(connection) = options.connect().await {
             self.connection = connection;
         }
     }
@@ -160,7 +181,7 @@ impl Database {
 impl Reader {
     /// A connection of its own, for whoever reads long enough to hold up others. Only for the owner of the folder.
     pub(crate) async fn open(folder: &Path) -> Result<Self, Failure> {
-        let options = options(&folder::database(folder)).read_only(true);
+        let options = options(&folder::database(folder), SqliteSynchronous::Normal).read_only(true);
         let connected = options.create_if_missing(false).connect().await;
         Ok(Self {
             connection: connected.map_err(|error| Failure::new(folder, &error))?,
@@ -178,12 +199,12 @@ impl Reader {
     }
 }
 
-fn options(file: &Path) -> SqliteConnectOptions {
+fn options(file: &Path, flushing: SqliteSynchronous) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
+        .synchronous(flushing)
         .foreign_keys(false)
         .busy_timeout(BUSY)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)

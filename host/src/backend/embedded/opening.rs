@@ -20,7 +20,7 @@ pub(super) async fn open(
     folder: &Path,
     options: EmbeddedOptions,
 ) -> Result<EmbeddedBackend, OpenError> {
-    let mut database = Database::open(Folder::take(folder).await?).await?;
+    let (mut database, flusher) = Database::open_apart(Folder::take(folder).await?).await?;
     let explain = |error: Failure| OpenError::Other {
         path: folder.to_owned(),
         reason: error.0,
@@ -30,7 +30,7 @@ pub(super) async fn open(
     let about = database.describe().await.map_err(explain)?;
     let shared = Arc::new(Shared::new(inner, reader, folder.to_owned()));
     shared.forget_kept(&mut database).await.map_err(explain)?;
-    let writer = tokio::spawn(Writer::new(shared.clone(), database).run());
+    let writer = tokio::spawn(Writer::new(shared.clone(), database, flusher).run());
     Ok(EmbeddedBackend {
         shared,
         writer: Mutex::new(Some(writer)),
@@ -70,6 +70,7 @@ async fn load(database: &mut Database, options: EmbeddedOptions) -> Result<Inner
         next_due: i64::MAX,
         hungry,
         trouble: None,
+        broken: None,
         closed: false,
     })
 }

@@ -7,12 +7,24 @@ use super::shared::{Inner, Shared};
 use crate::clock;
 use crate::store::sqlite::Failure;
 
+/// A group that is committed, with what waits for the flush.
+#[derive(Debug)]
+pub(super) struct Committed {
+    volatile: Vec<Arrival>,
+    calls: Vec<Call>,
+}
+
 impl Shared {
-    /// Everything in the group is on disk.
-    pub(super) fn committed(&self, mut group: Group) {
+    /// Everything in the group is committed: every later transaction, and therefore everything that is confirmed later,
+    /// stands on it. What isn't written to the disk, such as a reply, goes on only when it is known to be flushed.
+    pub(super) fn committed(&self, mut group: Group) -> Committed {
         let moment = (clock::now_ms(), self.clock.now_ms());
         let mut inner = self.lock();
-        for arrival in group.arrivals.drain(..) {
+        let (volatile, written) = std::mem::take(&mut group.arrivals)
+            .into_iter()
+            .partition(|arrival| arrival.item.value.volatile);
+        let written: Vec<Arrival> = written;
+        for arrival in written {
             inner.arrived(arrival);
         }
         for settled in group.settled.drain(..) {
@@ -22,7 +34,37 @@ impl Shared {
             inner.states.written(&row.plugin, &row.key);
         }
         self.leave(inner);
-        group.into_calls().into_iter().for_each(Call::committed);
+        Committed {
+            volatile,
+            calls: group.into_calls(),
+        }
+    }
+
+    /// What was committed is on disk.
+    pub(super) fn flushed(&self, committed: Committed) {
+        if !committed.volatile.is_empty() {
+            let mut inner = self.lock();
+            for arrival in committed.volatile {
+                inner.arrived(arrival);
+            }
+            self.leave(inner);
+        }
+        committed.calls.into_iter().for_each(Call::committed);
+    }
+
+    /// What was committed may not be on disk, and nobody will ever know. It is neither confirmed nor undone, as if the
+    /// process had ended here.
+    pub(super) fn not_flushed(&self, committed: Committed, reason: &Failure) {
+        let first = {
+            let mut inner = self.lock();
+            inner.trouble = Some(reason.clone());
+            inner.broken.replace(reason.clone()).is_none()
+        };
+        if first {
+            tracing::error!(%reason, "the broker stands still");
+        }
+        let calls = committed.calls.into_iter();
+        calls.for_each(|call| call.failed(reason));
     }
 
     /// Nothing in the group is on disk. State that was decided is undone, with everything that was decided since on

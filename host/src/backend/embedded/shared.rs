@@ -55,6 +55,8 @@ pub(super) struct Inner {
     pub(super) hungry: Vec<Slot>,
     /// Why nothing can be written, while that is so.
     pub(super) trouble: Option<Failure>,
+    /// Why nothing will be written any more: a flush failed.
+    pub(super) broken: Option<Failure>,
     pub(super) closed: bool,
 }
 

@@ -1,7 +1,8 @@
 //! The one task that writes: it takes whatever waits into one transaction, again and again.
 //!
-//! It never waits for company: one message alone is written at once, and while it is being flushed the next ones gather.
-//! It survives every failure of the disk. What follows from a transaction is decided in `outcome`.
+//! It never waits for company: one message alone is written at once. While a transaction is being flushed the next one is
+//! written, and those after it gather. It survives every failure of the disk but that of a flush, after which nobody can
+//! say what is on it. What follows from a transaction is decided in `outcome`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::backend::BackendError;
 use crate::backend::retention::{CHUNK, Pruner};
 use crate::clock;
 use crate::queue::Slot;
-use crate::store::sqlite::{Database, Failure};
+use crate::store::sqlite::{Confirmation, Database, Failure, Flusher, Room};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
@@ -26,6 +27,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
 pub(super) struct Writer {
     shared: Arc<Shared>,
     database: Database,
+    flusher: Flusher,
     backoff: Duration,
     forget_at: Instant,
     pruner: Pruner,
@@ -43,11 +45,12 @@ struct Turn {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, database: Database) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, database: Database, flusher: Flusher) -> Self {
         let pruner = Pruner::new(shared.lock().options.letters);
         Self {
             shared,
             database,
+            flusher,
             backoff: FIRST_BACKOFF,
             forget_at: Instant::now() + FORGET_EVERY,
             pruner,
@@ -57,6 +60,7 @@ impl Writer {
     /// Works until the broker is closed and everything that was accepted is written.
     pub(super) async fn run(mut self) {
         loop {
+            let room = self.flusher.room().await;
             let turn = self.turn();
             let idle = turn.group.is_empty() && turn.tasks.is_empty() && turn.feed.is_empty();
             if idle && turn.closed {
@@ -72,7 +76,7 @@ impl Writer {
             if idle {
                 continue;
             }
-            if !self.work(turn).await && !self.shared.lock().closed {
+            if !self.work(turn, room).await && !self.shared.lock().closed {
                 sleep(self.backoff).await;
                 self.backoff = (self.backoff * 2).min(LAST_BACKOFF);
             }
@@ -131,29 +135,49 @@ impl Writer {
     }
 
     /// Does everything of a turn; `false` if something failed.
-    async fn work(&mut self, turn: Turn) -> bool {
+    async fn work(&mut self, turn: Turn, room: Option<Room>) -> bool {
+        let broken = self.shared.lock().broken.clone();
+        let (None, Some(room)) = (broken.clone(), room) else {
+            let reason =
+                broken.unwrap_or_else(|| Failure("nothing is flushed any more".to_owned()));
+            self.refuse(turn, &reason);
+            return false;
+        };
         let mut good = true;
         let mut group = turn.group;
+        let mut confirmations: Vec<Confirmation> = Vec::new();
         if !group.is_empty() {
             let batch = group.batch();
             self.pruner.written(batch.dead.len());
             // What ends with the process needs no transaction.
-            let written = match batch.is_empty() {
+            let volatile = batch.is_empty();
+            let written = match volatile {
                 true => Ok(()),
                 false => self.database.apply(&batch).await,
             };
             good &= self.report(&written).await;
             match written {
-                Ok(()) => self.shared.committed(group),
+                Ok(()) if volatile => self.shared.flushed(self.shared.committed(group)),
+                Ok(()) => {
+                    let (shared, committed) = (self.shared.clone(), self.shared.committed(group));
+                    confirmations.push(Box::new(move |flushed| match flushed {
+                        Ok(()) => shared.flushed(committed),
+                        Err(reason) => shared.not_flushed(committed, reason),
+                    }));
+                }
                 Err(reason) => self.shared.failed(group, &reason),
             }
         }
         for (task, caller) in turn.tasks {
             let done = self.shared.execute(task, &mut self.database).await;
             good &= self.report(&done).await;
-            // Who no longer listens doesn't need to know.
-            drop(caller.send(done.map_err(|error| BackendError::Unavailable(error.0))));
+            confirmations.push(Box::new(move |flushed| {
+                let done = flushed.clone().and(done);
+                // Who no longer listens doesn't need to know.
+                drop(caller.send(done.map_err(|error| BackendError::Unavailable(error.0))));
+            }));
         }
+        room.hand_over(confirmations);
         for slot in turn.feed {
             let fed = self.shared.feed(slot, &mut self.database).await;
             good &= self.report(&fed).await;
@@ -164,11 +188,23 @@ impl Writer {
         good
     }
 
+    /// Does nothing of a turn.
+    fn refuse(&self, turn: Turn, reason: &Failure) {
+        self.shared.failed(turn.group, reason);
+        for (_, caller) in turn.tasks {
+            drop(caller.send(Err(BackendError::Unavailable(reason.0.clone()))));
+        }
+    }
+
     /// Says once what is wrong, and once that it is over; brings the connection back into order.
     async fn report<T>(&mut self, done: &Result<T, Failure>) -> bool {
         match done {
             Ok(_) => {
-                let over = self.shared.lock().trouble.take();
+                let over = {
+                    let mut inner = self.shared.lock();
+                    let broken = inner.broken.is_some();
+                    inner.trouble.take_if(|_| !broken)
+                };
                 if over.is_some() {
                     tracing::info!(folder = %self.shared.folder.display(), "the broker can write again");
                 }
@@ -188,6 +224,10 @@ impl Writer {
 
     /// Deletes the queues that end with the process, and ends.
     async fn end(mut self) -> Result<(), Failure> {
+        self.flusher.end().await;
+        if let Some(broken) = self.shared.lock().broken.clone() {
+            return Err(broken);
+        }
         let ephemeral: Vec<i64> = {
             let mut inner = self.shared.lock();
             let queues = inner

@@ -33,6 +33,12 @@ impl Batch {
             && self.dead.is_empty()
             && self.undead.is_empty()
     }
+
+    /// Whether one statement writes all of it, which then is a transaction by itself.
+    fn is_one_statement(&self) -> bool {
+        let rest = self.retries.len() + self.state.len() + self.dead.len() + self.undead.len();
+        rest == 0 && (self.inserts.is_empty() || self.inserts.len() == 1 && self.deletes.is_empty())
+    }
 }
 
 /// A new message in a queue (0: kept in its topic).
@@ -73,9 +79,13 @@ impl Database {
 
     async fn try_apply(&mut self, batch: &Batch) -> Result<(), sqlx::Error> {
         let connection = &mut self.connection;
-        sqlx::query("BEGIN IMMEDIATE")
-            .execute(&mut *connection)
-            .await?;
+        // A statement more is two changes of threads more.
+        let alone = batch.is_one_statement();
+        if !alone {
+            sqlx::query("BEGIN IMMEDIATE")
+                .execute(&mut *connection)
+                .await?;
+        }
         let bind = |query: super::bulk::Binding, row: &NewRow| {
             let columns = &row.columns;
             query
@@ -123,7 +133,9 @@ impl Database {
                 .execute(&mut *connection)
                 .await?;
         }
-        sqlx::query("COMMIT").execute(&mut *connection).await?;
+        if !alone {
+            sqlx::query("COMMIT").execute(&mut *connection).await?;
+        }
         Ok(())
     }
 }
