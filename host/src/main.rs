@@ -6,6 +6,10 @@ use std::process::ExitCode;
 
 mod cli;
 
+/// Messages are made on one thread and freed on another, which is what it is good at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,

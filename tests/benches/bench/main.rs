@@ -37,6 +37,10 @@ use std::process::ExitCode;
 use report::Section;
 use settings::{Settings, USAGE};
 
+/// That of the `sandbar` binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Benchmark = fn(&Settings) -> Section;
 
 const ALL: [(&str, Benchmark); 13] = [
