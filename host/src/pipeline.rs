@@ -52,13 +52,14 @@ impl Pipeline {
         let crew = Crew::new(self.clone(), gate.clone());
         loop {
             let step = async {
-                let permits = inflight.permits(gate.room().await).await; // permit
-                (source.next(permits.len()).await, permits) // receive
+                let allowed = gate.room().await;
+                let permits = inflight.permits(allowed.most).await; // permit
+                (source.next(permits.len()).await, permits, allowed) // receive
             };
             match stop.run_until_cancelled(step).await {
-                Some((SourceEvent::Delivered(batch), permits)) => crew.take(batch, permits),
-                Some((SourceEvent::Fatal(error), _)) => return report::ended(&self.queue, &error),
-                Some((other, _)) => report::condition(&self.queue, &other),
+                Some((SourceEvent::Delivered(batch), permits, at)) => crew.take(batch, permits, at),
+                Some((SourceEvent::Fatal(error), ..)) => return report::ended(&self.queue, &error),
+                Some((other, ..)) => report::condition(&self.queue, &other),
                 None => break,
             }
         }

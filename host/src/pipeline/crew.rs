@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinSet;
 
-use super::gate::Gate;
+use super::gate::{Allowed, Gate};
 use super::inflight::{Permit, Permits};
 use super::{Delivery, Pipeline, report};
 use crate::backend::Settlement;
@@ -88,9 +88,10 @@ impl Crew {
     }
 
     /// Starts the journeys of a batch.
-    pub(super) fn take(&self, batch: Vec<Delivery>, permits: Permits) {
-        let pauses = self.place.gate.pauses();
-        self.place.gate.took(batch.len());
+    pub(super) fn take(&self, batch: Vec<Delivery>, permits: Permits, allowed: Allowed) {
+        let Some(pauses) = self.place.gate.took(batch.len(), allowed) else {
+            return;
+        };
         for part in permits.spread(batch) {
             begin(&self.place, &self.tasks, part, pauses);
         }

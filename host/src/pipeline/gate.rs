@@ -22,6 +22,15 @@ pub(super) struct Gate {
     began: Instant,
 }
 
+/// That messages may be received now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowed {
+    /// How many at most.
+    pub(super) most: usize,
+    /// How often the gate had been closed by then.
+    pauses: usize,
+}
+
 impl Gate {
     pub(super) fn new(limits: &Limits) -> Self {
         let limited = limits.rate.is_some() || limits.breaker.is_some();
@@ -34,11 +43,13 @@ impl Gate {
         }
     }
 
-    /// Waits until something may be taken; at most so many messages then.
-    pub(super) async fn room(&self) -> usize {
+    /// Waits until something may be received.
+    pub(super) async fn room(&self) -> Allowed {
         loop {
+            let pauses = self.pauses();
             let Some(throttle) = &self.throttle else {
-                return usize::MAX;
+                let most = usize::MAX;
+                return Allowed { most, pauses };
             };
             let changed = self.changed.notified();
             let room = throttle
@@ -46,7 +57,7 @@ impl Gate {
                 .unwrap_or_else(PoisonError::into_inner)
                 .room(self.began.elapsed());
             match room {
-                Room::Now(count) => return count,
+                Room::Now(most) => return Allowed { most, pauses },
                 Room::Later(when) => tokio::select! {
                     () = sleep_until(self.began + when) => {}
                     () = changed => {}
@@ -60,12 +71,17 @@ impl Gate {
         self.pauses.load(Ordering::Relaxed)
     }
 
-    /// So many were taken.
-    pub(super) fn took(&self, count: usize) {
+    /// So many were received. Returns how often the gate has been closed, or `None` if that happened while they were
+    /// waited for: they go back then.
+    pub(super) fn took(&self, count: usize, allowed: Allowed) -> Option<usize> {
         if let Some(throttle) = &self.throttle {
             let mut throttle = throttle.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.pauses() != allowed.pauses {
+                return None;
+            }
             throttle.took(count, self.began.elapsed());
         }
+        Some(allowed.pauses)
     }
 
     /// These have ended together. Returns whether the plugin is paused or works again from now on.
@@ -80,10 +96,10 @@ impl Gate {
         for failed in verdicts.filter_map(failing) {
             last = throttle.ended(failed, now).or(last);
         }
-        drop(throttle);
         if last == Some(Change::Paused) {
             self.pauses.fetch_add(1, Ordering::Relaxed);
         }
+        drop(throttle);
         if last.is_some() {
             self.changed.notify_one();
         }
@@ -108,5 +124,53 @@ fn failing(verdict: &Verdict) -> Option<bool> {
         | Reason::NoHandler
         | Reason::TooLarge
         | Reason::Forbidden => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::FailedAttempt;
+    use crate::throttle::BreakerPolicy;
+
+    #[tokio::test]
+    async fn what_comes_after_a_pause_has_begun_goes_back() {
+        let breaker = BreakerPolicy {
+            at_least: 1,
+            pause: Duration::from_millis(20),
+            ..BreakerPolicy::default()
+        };
+        let limits = Limits {
+            breaker: Some(breaker),
+            ..Limits::default()
+        };
+        let gate = Gate::new(&limits);
+        let allowed = gate.room().await;
+        assert_eq!(gate.took(1, allowed), Some(0));
+        // The next message is waited for when the first one fails.
+        let allowed = gate.room().await;
+        let failed = Verdict::Retry {
+            after: Duration::ZERO,
+            failed: Box::new(FailedAttempt {
+                attempt: 1,
+                at_ms: 0,
+                reason: Reason::Trap,
+                error: String::new(),
+            }),
+        };
+        assert_eq!(gate.ended([&failed].into_iter()), Some(Change::Paused));
+        assert_eq!(gate.took(1, allowed), None);
+        // What was refused is no trial: that comes after the pause.
+        let began = Instant::now();
+        let allowed = gate.room().await;
+        assert!(began.elapsed() >= breaker.pause, "{:?}", began.elapsed());
+        assert_eq!(allowed.most, 1);
+        assert_eq!(gate.took(1, allowed), Some(1));
+        assert_eq!(
+            gate.ended([&Verdict::Ack].into_iter()),
+            Some(Change::Resumed)
+        );
     }
 }
