@@ -17,6 +17,7 @@ use crate::plugin::{Grants, Limits};
 use crate::retry::RetryPolicy;
 use crate::store::Retention;
 use crate::telemetry::LogFormat;
+use crate::throttle::BreakerPolicy;
 use crate::wire::Form;
 
 mod collect;
@@ -83,6 +84,8 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// The plugins that have a section of their own, by name.
     pub plugins: BTreeMap<String, PluginConfig>,
+    /// The breaker of `limits`, also where it is off.
+    breaker: Breaker,
     /// Where everything stands, for errors about it.
     written: Written,
 }
@@ -106,6 +109,31 @@ pub struct PluginConfig {
     pub form: Form,
     /// Where messages that end as dead letters go as well.
     pub dead_letter_queue: Option<QueueName>,
+    /// The breaker of `limits`, also where it is off.
+    breaker: Breaker,
+}
+
+/// A breaker as it is written: one that is off keeps its values, for those who turn it on again.
+#[derive(Debug, Clone, Copy)]
+struct Breaker {
+    enabled: bool,
+    policy: BreakerPolicy,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        let breaker = Limits::default().breaker;
+        Self {
+            enabled: breaker.is_some(),
+            policy: breaker.unwrap_or_default(),
+        }
+    }
+}
+
+impl Breaker {
+    fn applies(self) -> Option<BreakerPolicy> {
+        self.enabled.then_some(self.policy)
+    }
 }
 
 /// A value and where it came from.

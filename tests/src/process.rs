@@ -203,7 +203,12 @@ pub struct Host {
 }
 
 impl Host {
-    fn start(mut command: Command) -> Self {
+    /// Starts the command of a host and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    #[must_use]
+    pub fn start(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (sender, lines) = mpsc::channel();
@@ -236,6 +241,18 @@ impl Host {
                     "the host never said {text:?} ({error}); it said:\n{}",
                     self.log()
                 ),
+            }
+        }
+    }
+
+    /// Waits until all that it has said fulfils a condition; lines that were waited for before are looked at as well.
+    ///
+    /// # Panics
+    /// When it says nothing more and the condition is not fulfilled.
+    pub fn wait_until(&self, what: &str, fulfilled: impl Fn(&str) -> bool) {
+        while !fulfilled(&self.log()) {
+            if let Err(error) = self.lines.recv_timeout(PATIENCE) {
+                panic!("never {what} ({error}); the host said:\n{}", self.log());
             }
         }
     }

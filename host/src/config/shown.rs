@@ -16,7 +16,7 @@ use super::file::{
 };
 use super::text::{Digest, Filter, Name, Queue, Topic};
 use super::written::Written;
-use super::{Config, PluginConfig, Setting, Size, Source, Time};
+use super::{Breaker, Config, PluginConfig, Setting, Size, Source, Time};
 use crate::plugin::Limits;
 use crate::retry::RetryPolicy;
 use crate::throttle::BreakerPolicy;
@@ -138,7 +138,7 @@ impl From<&Config> for File {
             defaults: DefaultsSection {
                 limits: (&config.limits).into(),
                 retry: (&config.retry).into(),
-                breaker: config.limits.breaker.into(),
+                breaker: config.breaker.into(),
             },
             plugins: plugins
                 .map(|(name, plugin)| (Name(name.clone()), plugin.into()))
@@ -163,7 +163,7 @@ impl From<&PluginConfig> for PluginSection {
             config: plugin.settings.clone(),
             limits: (&plugin.limits).into(),
             retry: (&plugin.retry).into(),
-            breaker: plugin.limits.breaker.into(),
+            breaker: plugin.breaker.into(),
         }
     }
 }
@@ -193,16 +193,16 @@ impl From<&Limits> for LimitsSection {
     }
 }
 
-impl From<Option<BreakerPolicy>> for BreakerSection {
-    fn from(policy: Option<BreakerPolicy>) -> Self {
+impl From<Breaker> for BreakerSection {
+    fn from(Breaker { enabled, policy }: Breaker) -> Self {
         let BreakerPolicy {
             failures,
             at_least,
             window,
             pause,
-        } = policy.unwrap_or_default();
+        } = policy;
         Self {
-            enabled: Some(policy.is_some()),
+            enabled: Some(enabled),
             failures: Some(failures),
             at_least: Some(at_least),
             window: Some(Time(window)),

@@ -8,7 +8,7 @@ fn load(text: &str) -> Result<Config, ConfigError> {
 }
 
 /// A file and an environment.
-fn load_with(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+pub(super) fn load_with(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("sandbar.toml");
     std::fs::write(&file, text).unwrap();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::file::{File, LettersSection, PluginSection};
 use super::problem::Problem;
 use super::written::{Keys, Written};
-use super::{Config, PluginConfig, Sourced};
+use super::{Breaker, Config, PluginConfig, Sourced};
 use super::{DEFAULT_DATA, DEFAULT_GRACE, DEFAULT_PLUGIN_DIR, DEFAULT_REQUEST_TIMEOUT};
 use crate::client::PoolOptions;
 use crate::control::DEFAULT_GROUP;
@@ -31,11 +31,12 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
     let table = ["defaults", "limits"];
     let mut limits = checker.limits(&table, file.defaults.limits, &Limits::default());
     let table = ["defaults", "breaker"];
-    limits.breaker = checker.breaker(&table, &file.defaults.breaker, limits.breaker);
+    let breaker = checker.breaker(&table, &file.defaults.breaker, Breaker::default());
+    limits.breaker = breaker.applies();
     let table = ["defaults", "retry"];
     let retry = checker.retry(&table, file.defaults.retry, &RetryPolicy::default());
     let plugins = file.plugins.into_iter().map(|(name, section)| {
-        let plugin = checker.plugin(&name.0, section, &limits, &retry);
+        let plugin = checker.plugin(&name.0, section, &limits, &retry, breaker);
         (name.0, plugin)
     });
     let plugins = plugins.collect();
@@ -78,6 +79,7 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
         request_timeout: sourced(&written, &["client", "timeout"], request_timeout),
         limits,
         retry,
+        breaker,
         plugins,
         written,
     }
@@ -148,8 +150,10 @@ impl Checker<'_> {
         section: PluginSection,
         limits: &Limits,
         retry: &RetryPolicy,
+        breaker: Breaker,
     ) -> PluginConfig {
         let table = ["plugins", name];
+        let breaker = self.breaker(&["plugins", name, "breaker"], &section.breaker, breaker);
         if section.subscribe.as_deref().is_some_and(<[_]>::is_empty) {
             let message = "`subscribe` is empty, so the plugin would never be called; name topics, or leave it out";
             self.problem(&table, "subscribe", message);
@@ -172,14 +176,11 @@ impl Checker<'_> {
             dead_letter_queue: section.dead_letter_queue.map(|queue| queue.0),
             limits: Limits {
                 isolation: section.isolation.unwrap_or(limits.isolation),
-                breaker: self.breaker(
-                    &["plugins", name, "breaker"],
-                    &section.breaker,
-                    limits.breaker,
-                ),
+                breaker: breaker.applies(),
                 ..self.limits(&["plugins", name, "limits"], section.limits, limits)
             },
             retry: self.retry(&["plugins", name, "retry"], section.retry, retry),
+            breaker,
         }
     }
 }

@@ -66,6 +66,10 @@ fn each_mistake_has_its_place() {
             "config_breaker",
             "[plugins.echo.breaker]\nfailures = 1.5\npause = \"0s\"\n",
         ),
+        (
+            "config_rate",
+            "[defaults.limits]\nrate = 0\n[defaults.breaker]\nat_lest = 3\nat_least = 0\n[plugins.echo.limits]\nrate = 0.5\n",
+        ),
         ("config_empty_list", "[plugins.echo]\nsubscribe = []\n"),
         (
             "config_contradiction",
@@ -121,6 +125,12 @@ fn each_mistake_in_the_environment_has_its_variable() {
         ("variable_unlike", "SANDBAR_PLUGINS__ECHO__XYZ", "1"),
         ("variable_top", "SANDBAR_GRUP", "a"),
         ("variable_table", "SANDBAR_PLUGINS__ECHO__LIMITS", "1"),
+        ("variable_rate", "SANDBAR_PLUGINS__ECHO__LIMITS__RATE", "0"),
+        (
+            "variable_breaker",
+            "SANDBAR_DEFAULTS__BREAKER__FAILURES",
+            "150",
+        ),
         ("variable_kind", "SANDBAR_BROKER__KIND", "embeded"),
         ("variable_option", "SANDBAR_BROKER__EMBEDDED__WINDW", "7"),
         (

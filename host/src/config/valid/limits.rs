@@ -4,7 +4,7 @@
 
 use super::super::file::{BreakerSection, LimitsSection, RetrySection};
 use super::super::written::Keys;
-use super::super::{Size, Time};
+use super::super::{Breaker, Size, Time};
 use super::Checker;
 use crate::plugin::Limits;
 use crate::retry::RetryPolicy;
@@ -108,8 +108,8 @@ impl Checker<'_> {
         &mut self,
         table: &Keys<'_>,
         written: &BreakerSection,
-        default: Option<BreakerPolicy>,
-    ) -> Option<BreakerPolicy> {
+        default: Breaker,
+    ) -> Breaker {
         let zero = |time: Option<Time>| time.is_some_and(|time| time.0.is_zero());
         self.zero(
             table,
@@ -125,19 +125,76 @@ impl Checker<'_> {
             let message = format!("`failures` is {share}; it must be above 0 and at most 1");
             self.problem(table, "failures", message);
         }
-        let enabled = written.enabled.unwrap_or(default.is_some());
-        let default = default.unwrap_or_default();
-        enabled.then_some(BreakerPolicy {
-            failures: written.failures.unwrap_or(default.failures),
-            at_least: written.at_least.unwrap_or(default.at_least),
-            window: written.window.map_or(default.window, |time| time.0),
-            pause: written.pause.map_or(default.pause, |time| time.0),
-        })
+        let Breaker { enabled, policy } = default;
+        Breaker {
+            enabled: written.enabled.unwrap_or(enabled),
+            policy: BreakerPolicy {
+                failures: written.failures.unwrap_or(policy.failures),
+                at_least: written.at_least.unwrap_or(policy.at_least),
+                window: written.window.map_or(policy.window, |time| time.0),
+                pause: written.pause.map_or(policy.pause, |time| time.0),
+            },
+        }
     }
 
     /// Whether one of these keys is written here. What is inherited was refused where it stands.
     fn says(&self, table: &Keys<'_>, keys: &[&str]) -> bool {
         keys.iter()
             .any(|key| self.written.is_written(&[table, &[key]].concat()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::config::Source;
+    use crate::config::tests::load_with;
+    use crate::throttle::BreakerPolicy;
+
+    #[test]
+    fn what_a_plugin_leaves_out_is_as_in_the_defaults() {
+        let text = "\
+[defaults.limits]
+rate = 50
+[defaults.breaker]
+enabled = false
+failures = 0.9
+window = \"1m\"
+[plugins.a.limits]
+rate = 5
+[plugins.a.breaker]
+enabled = true
+at_least = 7
+[plugins.b]
+";
+        let environment = [("SANDBAR_PLUGINS__A__BREAKER__PAUSE", "1s")];
+        let config = load_with(text, &environment).unwrap();
+        assert_eq!(
+            (config.limits.rate, config.limits.breaker),
+            (Some(50), None)
+        );
+        let of = |name: &str| {
+            let limits = &config.plugins[name].limits;
+            (limits.rate, limits.breaker)
+        };
+        let breaker = BreakerPolicy {
+            failures: 0.9,
+            at_least: 7,
+            window: Duration::from_secs(60),
+            pause: Duration::from_secs(1),
+        };
+        assert_eq!(of("a"), (Some(5), Some(breaker)));
+        assert_eq!(of("b"), (Some(50), None));
+        // One that is off is shown as it was written.
+        for table in [&["defaults", "breaker"][..], &["plugins", "b", "breaker"]] {
+            let keys = [table, &["failures"]].concat();
+            let shown = config.shown();
+            let shown = shown.iter().find(|it| it.keys == keys).unwrap();
+            assert_eq!(
+                (shown.value.clone(), shown.source),
+                (Some(0.9.into()), Source::File)
+            );
+        }
     }
 }
