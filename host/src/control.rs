@@ -10,7 +10,7 @@ use crate::call::Access;
 use crate::client::Client;
 use crate::dispatch::{Conflict, Dispatcher};
 use crate::guest::{Engine, GuestError};
-use crate::handler::{Port, declare};
+use crate::handler::{Port, queue};
 use crate::periodic::{self, Clock, Periodic, WallClock};
 use crate::pipeline::Pipeline;
 use crate::plugin::{Limits, LoadError, Loader, Plugin, PluginSpec};
@@ -156,7 +156,8 @@ impl Host {
         let mut ports = Vec::with_capacity(pipelines.len());
         let mut timed = Vec::with_capacity(pipelines.len());
         for (dispatcher, access, retry, form, dead_letter) in pipelines {
-            let queue = declare(&*backend, group, &access.plugin, &dispatcher, dead_letter).await?;
+            let spec = queue(group, &access.plugin, &dispatcher, dead_letter)?;
+            let queue = backend.declare_queue(spec.clone()).await?.queue;
             let routes = dispatcher.routes().to_vec();
             timed.push((access.plugin.clone(), routes, queue.name.clone()));
             let backend = backend.clone();
@@ -169,7 +170,7 @@ impl Host {
                 access,
                 retry,
             };
-            ports.push(Port::start(Arc::new(pipeline)).await?);
+            ports.push(Port::subscribe(Arc::new(pipeline), Some(spec)).await?);
         }
         // Last, when everything that they call is there.
         let periodic = timed.iter().filter_map(|(plugin, routes, queue)| {
@@ -187,6 +188,12 @@ impl Host {
     #[must_use]
     pub fn plugins(&self) -> &[Arc<Plugin>] {
         &self.plugins
+    }
+
+    /// The subscriptions: one for each plugin, and one for native actions.
+    #[must_use]
+    pub fn ports(&self) -> &[Port] {
+        &self.ports
     }
 
     /// A client of the same broker.

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
-use crate::backend::{Backend, BackendError, Opened, Queue, QueueName, QueueSpec};
+use crate::backend::{Backend, BackendError, Opened, QueueName, QueueSpec};
 use crate::call::Access;
 use crate::client::Client;
 use crate::config::ConfigError;
@@ -19,10 +19,12 @@ use crate::guest::GuestError;
 use crate::periodic::{self, Clock, Periodic, WallClock};
 use crate::pipeline::Pipeline;
 use crate::plugin::LoadError;
+use crate::pump::Pump;
 use crate::retry::RetryPolicy;
 use crate::wire::Form;
 
 mod configured;
+mod subscription;
 
 /// A dispatcher and where its messages come from: the seed's `BrokerHandler`.
 ///
@@ -189,18 +191,21 @@ impl Handler {
     pub async fn run(self) -> Result<(), HandlerError> {
         let mut port = Port::serve(self).await?;
         // The task ends in no other way: it is not aborted while the port is there, and it does not panic.
-        drop((&mut port.task).await);
+        port.pump.ended().await;
         Ok(())
     }
 }
 
-/// A handler that runs: the seed's `BrokerPort`. Dropping it ends it at once; what was in flight comes again.
+/// A handler that runs: the seed's `BrokerPort`. What breaks its subscription off is survived. Dropping it ends it at once;
+/// what was in flight comes again.
 #[derive(Debug)]
 pub struct Port {
     /// Before the task, so that it ends first.
     periodic: Option<Periodic>,
     stop: CancellationToken,
-    task: AbortOnDropHandle<()>,
+    queue: QueueName,
+    pump: Pump,
+    trouble: watch::Receiver<Option<String>>,
     /// A client that only this handler uses.
     client: Option<Arc<Client>>,
 }
@@ -222,7 +227,8 @@ impl Port {
             clock,
         } = handler;
         let dispatcher = periodic::coalesced(&dispatcher, &clock)?;
-        let queue = declare(&*backend, &group, &access.plugin, &dispatcher, dead_letter).await?;
+        let spec = queue(&group, &access.plugin, &dispatcher, dead_letter)?;
+        let queue = backend.declare_queue(spec.clone()).await?.queue;
         let client = match &access.client {
             Some(_) => None,
             None => Some(Arc::new(Client::connect(backend.clone()).await?)),
@@ -237,7 +243,7 @@ impl Port {
             access: Arc::new(access),
             retry,
         };
-        let port = Self::start(Arc::new(pipeline)).await?;
+        let port = Self::subscribe(Arc::new(pipeline), Some(spec)).await?;
         Ok(Self {
             periodic: Periodic::start(&name, &routes, &queue.name, backend, clock),
             client,
@@ -250,23 +256,51 @@ impl Port {
     /// # Errors
     /// When the subscription cannot be made.
     pub async fn start(pipeline: Arc<Pipeline>) -> Result<Self, BackendError> {
-        let source = pipeline.backend.clone().subscribe(&pipeline.queue).await?;
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(pipeline.run(source, stop.clone()));
+        Self::subscribe(pipeline, None).await
+    }
+
+    /// The same; a queue that is gone is declared again as `spec` says.
+    pub(crate) async fn subscribe(
+        pipeline: Arc<Pipeline>,
+        spec: Option<QueueSpec>,
+    ) -> Result<Self, BackendError> {
+        let (stop, queue) = (CancellationToken::new(), pipeline.queue.name.clone());
+        let (pump, trouble) = subscription::start(pipeline, spec, stop.clone()).await?;
         Ok(Self {
             periodic: None,
             stop,
-            task: AbortOnDropHandle::new(task),
+            queue,
+            pump,
+            trouble,
             client: None,
         })
     }
 
+    /// The queue that it receives from.
+    #[must_use]
+    pub fn queue(&self) -> &QueueName {
+        &self.queue
+    }
+
+    /// Why it receives nothing at the moment, if that is so; it keeps trying.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
+    }
+
+    /// How often its subscription broke off and was made anew.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.pump.failures()
+    }
+
     /// Stops receiving and waits until what runs has ended, at most for `grace`; then gives the rest back. Returns
     /// whether everything had ended.
-    pub async fn stop(self, grace: Duration) -> bool {
+    pub async fn stop(mut self, grace: Duration) -> bool {
         drop(self.periodic);
         self.stop.cancel();
-        let ended = tokio::time::timeout(grace, self.task).await.is_ok();
+        let ended = tokio::time::timeout(grace, self.pump.ended()).await.is_ok();
+        drop(self.pump);
         if let Some(client) = self.client {
             client.close().await;
         }
@@ -275,13 +309,12 @@ impl Port {
 }
 
 /// Each handler has a queue of its own, so that a slow one holds up nobody else and its backlog survives its absence.
-pub(crate) async fn declare(
-    backend: &dyn Backend,
+pub(crate) fn queue(
     group: &str,
     plugin: &str,
     dispatcher: &Dispatcher,
     dead_letter: Option<QueueName>,
-) -> Result<Queue, BackendError> {
+) -> Result<QueueSpec, BackendError> {
     let name: QueueName = format!("{group}.{plugin}").parse()?;
     // What is periodic is sent to the queue itself.
     let routes = dispatcher
@@ -291,10 +324,9 @@ pub(crate) async fn declare(
     let mut topics: Vec<_> = routes.map(|route| route.topic.clone()).collect();
     topics.sort();
     topics.dedup();
-    let spec = QueueSpec {
+    Ok(QueueSpec {
         group: group.to_owned(),
         dead_letter,
         ..QueueSpec::new(name, topics)
-    };
-    Ok(backend.declare_queue(spec).await?.queue)
+    })
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Backend, Delivery, Queue, Source, SourceEvent, Verdict};
+use crate::backend::{Backend, BackendError, Delivery, Queue, Source, SourceEvent, Verdict};
 use crate::call::{Access, Call};
 use crate::clock;
 use crate::dispatch::{Circumstances, Conclusion, Dispatcher, Route, conclude, guarded, refuse};
@@ -46,7 +46,14 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Runs until `stop`, then finishes what has begun. Dropping the future gives back what has not ended.
-    pub async fn run(self: Arc<Self>, mut source: Box<dyn Source>, stop: CancellationToken) {
+    ///
+    /// # Errors
+    /// What ended the source; what has not ended is given back then.
+    pub async fn run(
+        self: Arc<Self>,
+        mut source: Box<dyn Source>,
+        stop: CancellationToken,
+    ) -> Result<(), BackendError> {
         let inflight = InFlight::new(self.backend.clone());
         let gate = Arc::new(Gate::new(&self.access.limits));
         let crew = Crew::new(self.clone(), gate.clone());
@@ -58,12 +65,13 @@ impl Pipeline {
             };
             match stop.run_until_cancelled(step).await {
                 Some((SourceEvent::Delivered(batch), permits, at)) => crew.take(batch, permits, at),
-                Some((SourceEvent::Fatal(error), ..)) => return report::ended(&self.queue, &error),
+                Some((SourceEvent::Fatal(error), ..)) => return Err(error),
                 Some((other, ..)) => report::condition(&self.queue, &other),
                 None => break,
             }
         }
         crew.finish().await;
+        Ok(())
     }
 
     /// One message from its delivery to its end. Commit and settle follow together with those of its neighbours: the

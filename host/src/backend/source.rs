@@ -35,19 +35,46 @@ pub struct PollingSource<B: ?Sized> {
     queue: Queue,
     /// How often the last calls failed in a row; the back-off grows with it.
     failures: u32,
+    wait: Duration,
+    patience: Duration,
 }
 
 impl<B: Backend + ?Sized> PollingSource<B> {
-    /// How long one call waits for a message.
     const WAIT: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// A source of the messages of one queue.
+    /// A source of the messages of one queue. A broker that does not answer for half a minute is taken for one that
+    /// fails.
     #[must_use]
     pub fn new(backend: Arc<B>, queue: Queue) -> Self {
         Self {
             backend,
             queue,
             failures: 0,
+            wait: Self::WAIT,
+            patience: Self::PATIENCE,
+        }
+    }
+
+    /// How long one call waits for a message, and how much longer its answer may take.
+    #[must_use]
+    pub fn with_patience(self, wait: Duration, patience: Duration) -> Self {
+        Self {
+            wait,
+            patience,
+            ..self
+        }
+    }
+
+    async fn receive(&self, max: usize) -> Result<Vec<Delivery>, BackendError> {
+        let answer = self.backend.receive(&self.queue, max, self.wait);
+        let patience = self.wait.saturating_add(self.patience);
+        match tokio::time::timeout(patience, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(BackendError::Unavailable(format!(
+                "broker `{}` has not answered for {patience:?}; check that it runs and can be reached",
+                self.backend.kind()
+            ))),
         }
     }
 }
@@ -60,7 +87,7 @@ impl<B: Backend + ?Sized> Source for PollingSource<B> {
             tokio::time::sleep(backoff).await;
         }
         loop {
-            match self.backend.receive(&self.queue, max, Self::WAIT).await {
+            match self.receive(max).await {
                 Ok(_) if self.failures > 0 => {
                     // What was received by the probe goes back as it is dropped and comes again at once.
                     self.failures = 0;

@@ -3,7 +3,7 @@
 //! Only words; nothing here decides anything.
 
 use super::{Call, Delivery, Message, Queue, Reason, SourceEvent};
-use crate::backend::{BackendError, SettleError, Verdict};
+use crate::backend::{SettleError, Verdict};
 use crate::dispatch::{Action, Outcome};
 use crate::plugin::Limits;
 use crate::throttle::Change;
@@ -13,12 +13,6 @@ pub(super) fn no_handler(message: &Message) -> (Reason, String) {
         Reason::NoHandler,
         format!("no handler for topic `{}`", message.topic),
     )
-}
-
-pub(super) fn ended(queue: &Queue, error: &BackendError) {
-    if *error != BackendError::Closed {
-        tracing::error!(queue = %queue.name, %error, "the subscription has ended");
-    }
 }
 
 pub(super) fn condition(queue: &Queue, event: &SourceEvent) {

@@ -1,0 +1,130 @@
+//! The subscription of a handler: it ends when it is told to, and not before. What breaks it off is said, backed off and
+//! survived; a queue that is gone is declared again, and nobody else's subscription notices.
+//!
+//! How messages are handled is the pipeline's business, and how a failing task is repeated the pump's.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::{BackendError, QueueSpec, Source, SourceEvent};
+use crate::pipeline::Pipeline;
+use crate::pump::{Pump, Step, Work};
+use crate::retry::RetryPolicy;
+
+/// Why nothing can be received, if that is so.
+type Trouble = watch::Sender<Option<String>>;
+
+/// Subscribes, and starts to handle messages until `stop`.
+pub(super) async fn start(
+    pipeline: Arc<Pipeline>,
+    spec: Option<QueueSpec>,
+    stop: CancellationToken,
+) -> Result<(Pump, watch::Receiver<Option<String>>), BackendError> {
+    let (trouble, seen) = watch::channel(None);
+    let name = format!("subscription {}", pipeline.queue.name);
+    let source = pipeline.backend.clone().subscribe(&pipeline.queue).await?;
+    let subscription = Subscription {
+        pipeline,
+        spec,
+        source: Some(source),
+        stop: stop.clone(),
+        trouble,
+    };
+    let backoff = RetryPolicy {
+        initial: Duration::from_millis(100),
+        max: Duration::from_secs(5),
+        ..RetryPolicy::default()
+    };
+    let pump = Pump::start_draining(name, subscription, backoff, stop);
+    Ok((pump, seen))
+}
+
+#[derive(Debug)]
+struct Subscription {
+    pipeline: Arc<Pipeline>,
+    spec: Option<QueueSpec>,
+    /// Where to begin; `None` once that broke off.
+    source: Option<Box<dyn Source>>,
+    stop: CancellationToken,
+    trouble: Trouble,
+}
+
+impl Subscription {
+    async fn subscribe(&mut self) -> Result<Box<dyn Source>, BackendError> {
+        let backend = &self.pipeline.backend;
+        if let Some(spec) = &self.spec {
+            backend.declare_queue(spec.clone()).await?;
+        }
+        backend.clone().subscribe(&self.pipeline.queue).await
+    }
+
+    /// One life of the subscription.
+    async fn live(&mut self) -> Result<(), BackendError> {
+        let source = match self.source.take() {
+            Some(source) => source,
+            None => {
+                let stop = self.stop.clone();
+                let Some(source) = stop.run_until_cancelled(self.subscribe()).await else {
+                    return Ok(());
+                };
+                let source = source?;
+                self.trouble.send_replace(None);
+                source
+            }
+        };
+        let watched = Watched {
+            source,
+            trouble: self.trouble.clone(),
+        };
+        let pipeline = self.pipeline.clone();
+        pipeline.run(Box::new(watched), self.stop.clone()).await
+    }
+}
+
+#[async_trait]
+impl Work for Subscription {
+    async fn step(&mut self) -> Result<Step, String> {
+        match self.live().await {
+            Ok(()) | Err(BackendError::Closed) => Ok(Step::End),
+            Err(error) => {
+                let error = error.to_string();
+                self.trouble.send_replace(Some(error.clone()));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A source that is listened to as it tells how it is.
+struct Watched {
+    source: Box<dyn Source>,
+    trouble: Trouble,
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+#[async_trait]
+impl Source for Watched {
+    async fn next(&mut self, max: usize) -> SourceEvent {
+        let event = self.source.next(max).await;
+        match &event {
+            SourceEvent::Stalled(error) | SourceEvent::Fatal(error) => {
+                self.trouble.send_replace(Some(error.to_string()));
+            }
+            SourceEvent::Reconnected => {
+                self.trouble.send_replace(None);
+            }
+            SourceEvent::Delivered(_) => {}
+        }
+        event
+    }
+}
