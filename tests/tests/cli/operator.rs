@@ -285,7 +285,7 @@ fn the_doctor_sees_a_disk_fill_and_get_room() {
     };
     folder.guest("echo", "echo.wasm");
     let data = ["--data", "small/data"];
-    let _host = folder.host([&["echo.wasm"], &data[..]].concat());
+    let host = folder.host([&["echo.wasm"], &data[..]].concat());
     let line = format!("\"{}\"\n", "x".repeat(1000));
     folder.write("lines", line.repeat(20_000));
     let sent = folder.run([&["send", "t", "--lines", "lines"], &data[..]].concat());
@@ -298,6 +298,11 @@ fn the_doctor_sees_a_disk_fill_and_get_room() {
     assert_eq!(well.code, Some(0), "{}", well.stdout);
     let sent = folder.run([&["send", "t", "again"], &data[..]].concat());
     assert_eq!(sent.code, Some(0), "{}", sent.stderr);
+    // It is the same one, and it never stopped to serve.
+    let asked = folder.run([&["request", "echo", "1"], &data[..]].concat());
+    assert_eq!(asked.stdout, "1\n", "{}", asked.stderr);
+    host.signal("TERM");
+    assert_eq!(host.ended().code, Some(0));
 }
 
 /// The manual quotes every session, to the letter.
