@@ -3,8 +3,38 @@
 //!
 //! Nothing is installed here. A server that is missing is said loudly, and is an error where `CI` is set.
 
+use std::path::Path;
+
+use sandbar::backend::{BrokerKind, BrokerOptions, Opened, PostgresOptions};
+
+use postgres::Postgres;
+
 pub mod pgbouncer;
 pub mod postgres;
+
+/// Opens a broker of some kind, durable ones in this folder or in a schema of their own; `None` where its server is
+/// missing, which has been said then.
+///
+/// # Panics
+/// When it cannot be opened.
+pub async fn open(kind: &str, folder: &Path) -> Option<Opened> {
+    let opened = match kind {
+        "postgres" => {
+            let server = Postgres::shared()?;
+            let options = BrokerOptions {
+                kind: BrokerKind::Postgres,
+                postgres: PostgresOptions {
+                    schema: server.schema(),
+                    ..PostgresOptions::at(&server.url())
+                },
+                ..BrokerOptions::default()
+            };
+            options.open(folder).await
+        }
+        kind => sandbar::backend::open(kind, folder).await,
+    };
+    Some(opened.expect("it can be opened"))
+}
 
 /// Says that tests are skipped because a server is missing.
 ///

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandbar::backend::{Backend, open};
+use sandbar::backend::Backend;
 use sandbar::call::PublishOptions;
 use sandbar::control::{Host, HostOptions, ServedPlugin};
 use sandbar::dispatch::{Dispatcher, Kind, Request, ResponseError};
@@ -12,6 +12,7 @@ use sandbar::plugin::PluginSpec;
 use sandbar::retry::RetryPolicy;
 use sandbar::store::Store;
 use sandbar_tests::guests::guest;
+use sandbar_tests::servers;
 use sandbar_tests::traffic;
 pub(crate) use sandbar_tests::traffic::{eventually, topic};
 
@@ -23,9 +24,9 @@ pub(crate) struct Fixture {
 }
 
 /// A host on a backend with the plugin `misbehave` (topics `bad.*`) and native actions that do the same (`native.*`).
-pub(crate) async fn fixture(kind: &str) -> Fixture {
+pub(crate) async fn fixture(kind: &str) -> Option<Fixture> {
     let folder = tempfile::tempdir().unwrap();
-    let opened = open(kind, folder.path()).await.unwrap();
+    let opened = servers::open(kind, folder.path()).await?;
     let mut plugin = ServedPlugin::new(PluginSpec::from_file(&guest("misbehave")));
     plugin.spec.limits.time = Duration::from_millis(400);
     plugin.spec.limits.content = 100_000;
@@ -45,12 +46,12 @@ pub(crate) async fn fixture(kind: &str) -> Fixture {
     let host = Host::start(opened.backend.clone(), opened.store.clone(), options)
         .await
         .unwrap();
-    Fixture {
+    Some(Fixture {
         host,
         backend: opened.backend,
         store: opened.store,
         _folder: folder,
-    }
+    })
 }
 
 fn native_actions() -> Dispatcher {

@@ -233,11 +233,15 @@ impl Keeper {
 
     async fn count(&mut self) -> Result<(), Failure> {
         let most = self.shared.options.kept.saturating_add(1);
+        let before = self.shared.lock().kept;
         let mut tx = self.session.begin(Kind::Read).await?;
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let kept = tx.count_kept(most).await?;
         tx.end().await;
-        self.shared.lock().kept = kept;
+        let mut inner = self.shared.lock();
+        // What was added meanwhile may or may not have been counted.
+        inner.kept = kept.saturating_add(inner.kept.saturating_sub(before));
+        drop(inner);
         Ok(())
     }
 

@@ -1,7 +1,9 @@
-//! The task that reads plugin state: everybody who waits for a value is answered by one statement.
+//! The task that reads plugin state: everybody who waits for a value is answered by one statement, and everybody who waits
+//! for the same keys by another one.
 //!
 //! What is decided and not written yet is looked at by its caller, before and after.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,8 +16,37 @@ use crate::store::postgres::{Failure, Kind, Session, StateKey};
 /// Keys in one statement.
 const MOST: usize = 2_048;
 
-/// Those who wait for a value.
-pub(super) type Reads = Vec<Read>;
+/// Those who wait.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    pub(super) values: Vec<Read>,
+    pub(super) lists: Vec<List>,
+}
+
+/// Some keys of a plugin.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Page {
+    pub(super) plugin: Arc<str>,
+    /// From this one on.
+    pub(super) first: String,
+    /// Without it.
+    pub(super) excluded: bool,
+    pub(super) limit: usize,
+}
+
+/// Somebody who waits for keys.
+#[derive(Debug)]
+pub(super) struct List {
+    pub(super) page: Page,
+    pub(super) caller: oneshot::Sender<Result<Vec<String>, StoreError>>,
+}
+
+/// What was read, by what was asked for.
+#[derive(Debug, Default)]
+struct Found {
+    values: HashMap<StateKey, (Bytes, i64)>,
+    lists: HashMap<Page, Vec<String>>,
+}
 
 /// A value, and the version that its writer gave it.
 pub(super) type Value = Option<(Bytes, i64)>;
@@ -49,13 +80,17 @@ impl Reader {
     pub(super) async fn run(mut self) {
         let shared = self.shared.clone();
         while !shared.ended.is_cancelled() {
-            let mut reads: Reads = {
+            let mut reads = {
                 let waiting = &mut shared.lock().reads;
-                let count = waiting.len().min(MOST);
-                waiting.drain(..count).collect()
+                let count = waiting.values.len().min(MOST);
+                Reads {
+                    values: waiting.values.drain(..count).collect(),
+                    lists: std::mem::take(&mut waiting.lists),
+                }
             };
-            reads.retain(|read| !read.caller.is_closed());
-            if reads.is_empty() {
+            reads.values.retain(|read| !read.caller.is_closed());
+            reads.lists.retain(|list| !list.caller.is_closed());
+            if reads.values.is_empty() && reads.lists.is_empty() {
                 tokio::select! {
                     () = shared.reading.notified() => {}
                     () = shared.ended.cancelled() => {}
@@ -68,38 +103,52 @@ impl Reader {
         self.session.close().await;
     }
 
-    async fn answer(&mut self, reads: Vec<Read>) {
-        let keys: Vec<StateKey> = reads.iter().map(|read| read.key.clone()).collect();
-        let mut values = self.values(&keys).await;
-        if let Err(Failure::Lost(_)) = values {
+    async fn answer(&mut self, reads: Reads) {
+        let mut found = self.read(&reads).await;
+        if let Err(Failure::Lost(_)) = found {
             Backoff::new().wait().await;
-            values = self.values(&keys).await;
+            found = self.read(&reads).await;
         }
-        match values {
-            Ok(values) => {
+        match found {
+            Ok(found) => {
                 self.trouble.ends();
-                for read in reads {
-                    let value = values.get(&read.key).cloned();
+                for read in reads.values {
+                    let value = found.values.get(&read.key).cloned();
                     drop(read.caller.send(Ok(value)));
+                }
+                for list in reads.lists {
+                    let keys = found.lists.get(&list.page).cloned();
+                    drop(list.caller.send(Ok(keys.unwrap_or_default())));
                 }
             }
             Err(failure) => {
                 self.trouble.begins(&failure);
-                for read in reads {
-                    let error = StoreError::Unavailable(failure.to_string());
-                    drop(read.caller.send(Err(error)));
+                let error = StoreError::Unavailable(failure.to_string());
+                for read in reads.values {
+                    drop(read.caller.send(Err(error.clone())));
+                }
+                for list in reads.lists {
+                    drop(list.caller.send(Err(error.clone())));
                 }
             }
         }
     }
 
-    async fn values(
-        &mut self,
-        keys: &[StateKey],
-    ) -> Result<std::collections::HashMap<StateKey, (Bytes, i64)>, Failure> {
+    async fn read(&mut self, reads: &Reads) -> Result<Found, Failure> {
+        let mut found = Found::default();
+        let keys: Vec<StateKey> = reads.values.iter().map(|read| read.key.clone()).collect();
         let mut tx = self.session.begin(Kind::Read).await?;
-        let values = tx.values(keys).await?;
+        if !keys.is_empty() {
+            found.values = tx.values(&keys).await?;
+        }
+        for List { page, .. } in &reads.lists {
+            if !found.lists.contains_key(page) {
+                let keys = tx.state_keys(&page.plugin, &page.first, page.excluded, page.limit);
+                let keys = keys.await?;
+                found.lists.insert(page.clone(), keys);
+            }
+        }
         tx.end().await;
-        Ok(values)
+        Ok(found)
     }
 }

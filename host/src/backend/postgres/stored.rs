@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::PostgresBackend;
 use super::overlay::ABSENT;
-use super::reader::{Read, Value};
+use super::reader::{List, Page, Read, Value};
 use crate::backend::paging::Paging;
 use crate::store::postgres::{Failure, Kind};
 use crate::store::{
@@ -23,16 +23,25 @@ impl From<Failure> for StoreError {
 
 impl PostgresBackend {
     async fn read(&self, plugin: &str, key: &str) -> Result<Value, StoreError> {
-        let closed = || StoreError::Unavailable("the broker is closed".to_owned());
         let (caller, done) = oneshot::channel();
-        {
-            let mut inner = self.shared.open().map_err(|_| closed())?;
-            let key = (plugin.into(), key.into());
-            inner.reads.push(Read { key, caller });
-        }
+        let key = (plugin.into(), key.into());
+        let read = Read { key, caller };
+        self.shared.open().map_err(closed)?.reads.values.push(read);
         self.shared.reading.notify_one();
-        done.await.unwrap_or_else(|_| Err(closed()))
+        done.await.map_err(closed)?
     }
+
+    async fn list(&self, page: Page) -> Result<Vec<String>, StoreError> {
+        let (caller, done) = oneshot::channel();
+        let list = List { page, caller };
+        self.shared.open().map_err(closed)?.reads.lists.push(list);
+        self.shared.reading.notify_one();
+        done.await.map_err(closed)?
+    }
+}
+
+fn closed<T>(_: T) -> StoreError {
+    StoreError::Unavailable("the broker is closed".to_owned())
 }
 
 #[async_trait]
@@ -61,13 +70,16 @@ impl Store for PostgresBackend {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
-        let mut session = self.shared.session.lock().await;
         let mut paging = Paging::new(prefix, after, limit);
         while let Some((first, excluded)) = paging.next() {
             let pending = self.shared.lock().states.pending(plugin, prefix);
-            let mut tx = session.begin(Kind::Read).await?;
-            let page = tx.state_keys(plugin, first, excluded, limit).await?;
-            tx.end().await;
+            let page = Page {
+                plugin: plugin.into(),
+                first: first.to_owned(),
+                excluded,
+                limit,
+            };
+            let page = self.list(page).await?;
             paging.add(page, pending);
         }
         Ok(paging.found())
