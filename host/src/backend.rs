@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
 use crate::message::Message;
 use crate::topic::{Pattern, TopicName};
@@ -28,6 +29,8 @@ mod overview;
 mod paging;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 mod retention;
 mod route;
 mod source;
@@ -46,6 +49,8 @@ pub use open::{OpenDataError, OpenedData, find, open_data};
 pub use overview::{Overview, QueueStatus};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresBackend, PostgresOptions};
+#[cfg(feature = "rabbitmq")]
+pub use rabbitmq::{RabbitMqBackend, RabbitMqOptions};
 pub use source::{PollingSource, Source, SourceEvent};
 
 /// A message broker.
@@ -100,11 +105,13 @@ pub trait Backend: Send + Sync + fmt::Debug {
     async fn subscribe(self: Arc<Self>, queue: &Queue) -> Result<Box<dyn Source>, BackendError>;
 
     /// Ends deliveries, each exactly once: what it caused ([`Effects`]) and its verdict become durable *together* where
-    /// [`Capabilities::transactional`] says so.
+    /// [`Capabilities::transactional`] says so. Elsewhere what it caused becomes durable *before* the delivery is
+    /// acknowledged, so that a crash in between repeats messages and loses none; state changes once all the same.
     ///
     /// Not `async` on purpose: the order of effects on state is the order of the *calls*, taken before this method
     /// returns; the future only waits for durability. Results are in the order given. A settlement that fails leaves
-    /// its delivery to be delivered again, with nothing of its effects visible and no attempt counted.
+    /// its delivery to be delivered again, with no attempt counted and nothing of its effects visible, but for messages
+    /// that a backend without transactions has published by then.
     fn settle(&self, batch: Vec<Settlement>) -> BoxFuture<'static, Vec<Result<(), SettleError>>>;
 
     /// Extends the leases of deliveries in flight from now on (the heartbeat of slow handlers); one result each.
@@ -143,11 +150,25 @@ pub struct Capabilities {
     /// Bindings with wildcards.
     pub wildcards: bool,
     /// Order of messages with the same key.
-    pub key_order: bool,
+    pub key_order: KeyOrder,
+    /// A [`Receipt`] says how many queues got a message; otherwise it says 1 of every message that was taken.
+    pub counts_queues: bool,
     /// The largest content in bytes.
     pub max_content: usize,
     /// The most messages that pay in one batch.
     pub max_batch: usize,
+}
+
+/// How far messages of one key are handled one after the other, in the order in which they were published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum KeyOrder {
+    /// Not at all.
+    None,
+    /// By the receivers of one process. Several hosts that consume from one queue may handle two messages of one key at
+    /// the same time.
+    WithinHost,
+    /// By all receivers of a queue, wherever they are.
+    Everywhere,
 }
 
 /// How a backend is.

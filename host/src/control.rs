@@ -91,6 +91,9 @@ pub enum StartError {
     Backend(#[from] BackendError),
 }
 
+/// How often a broker that cannot be reached is asked again.
+const STEP: Duration = Duration::from_millis(250);
+
 /// The group when none is configured.
 pub const DEFAULT_GROUP: &str = "sandbar";
 
@@ -118,6 +121,7 @@ impl Host {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         let plugins = load(&options.plugins).await?;
+        available(&*backend).await?;
         let client = Arc::new(Client::connect(backend.clone()).await?);
         let group = options.group.as_deref().unwrap_or(DEFAULT_GROUP);
         let mut pipelines = Vec::new();
@@ -210,6 +214,24 @@ impl Host {
         let ended = futures_util::future::join_all(stopping).await;
         self.client.close().await;
         ended.into_iter().all(|ended| ended)
+    }
+}
+
+/// Waits for a broker that cannot be reached yet, however long it takes.
+async fn available(backend: &dyn Backend) -> Result<(), BackendError> {
+    let mut said = None;
+    loop {
+        match backend.health().await {
+            Ok(_) => return Ok(()),
+            Err(BackendError::Unavailable(reason)) => {
+                if said.as_ref() != Some(&reason) {
+                    tracing::warn!("waiting for the broker: {reason}");
+                    said = Some(reason);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(STEP).await;
     }
 }
 

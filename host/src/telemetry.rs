@@ -45,7 +45,8 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
     check_filter(filter)?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
+        // Clients of brokers report what we expect and act upon; our own lines say what it means.
+        .with_env_filter(EnvFilter::new(format!("lapin=off,{filter}")))
         .with_writer(std::io::stderr)
         .with_ansi(colours)
         .with_target(false);

@@ -66,7 +66,7 @@ impl fmt::Display for Time {
 }
 
 /// A value for a plugin or a broker: as it stands, or a reference to where it stands. Only the reference is ever shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Setting {
     /// The value itself.
     Plain(String),
@@ -111,6 +111,16 @@ impl Setting {
                 })?;
                 Ok(text.strip_suffix('\n').unwrap_or(&text).trim_end_matches('\r').to_owned())
             }
+        }
+    }
+}
+
+/// What a value is does not get into logs.
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(_) => f.write_str("Plain(…)"),
+            reference => write!(f, "{:?}", reference.to_string()),
         }
     }
 }
@@ -261,6 +271,20 @@ written_as_text!(Setting, Scalars, "text, a number, true or false", {
     "x-type": "text",
 });
 
+/// Writes a URL without the password that may be in it: `#[serde(serialize_with = "crate::value::without_password")]`.
+pub(crate) fn without_password<S: Serializer>(url: &Setting, to: S) -> Result<S::Ok, S::Error> {
+    let shown = url.to_string();
+    let hidden = match (url, shown.split_once("://"), shown.rfind('@')) {
+        (Setting::Plain(_), Some((scheme, rest)), Some(at)) => {
+            let user = rest.split([':', '@']).next().unwrap_or_default();
+            let host = shown.get(at..).unwrap_or_default();
+            Some(format!("{scheme}://{user}:…{host}"))
+        }
+        _ => None,
+    };
+    to.serialize_str(&hidden.unwrap_or(shown))
+}
+
 /// A [`Duration`] field, written as a [`Time`]: `#[serde(with = "crate::value::duration")]`.
 pub(crate) mod duration {
     use super::{Deserialize, Deserializer, Duration, Serialize, Serializer, Time};
@@ -312,6 +336,19 @@ mod tests {
                 .resolve(dir.path())
                 .is_err()
         );
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (url, shown) in [
+            ("amqp://ann:se:c@ret@h:1/v", "amqp://ann:…@h:1/v"),
+            ("amqp://h:1/v", "amqp://h:1/v"),
+            ("env:URL", "env:URL"),
+        ] {
+            let written = without_password(&Setting::new(url), serde_json::value::Serializer);
+            assert_eq!(written.unwrap(), shown);
+            assert!(!format!("{:?}", Setting::new(url)).contains("ret"));
+        }
     }
 
     #[test]

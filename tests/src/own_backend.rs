@@ -15,9 +15,9 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use sandbar::backend::{
-    Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, Outgoing, PollingSource,
-    PublishError, Queue, QueueName, QueueSpec, Receipt, Release, SettleError, Settlement, Source,
-    Token,
+    Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, KeyOrder, Outgoing,
+    PollingSource, PublishError, Queue, QueueName, QueueSpec, Receipt, Release, SettleError,
+    Settlement, Source, Token,
 };
 use sandbar::store::{DeadLetter, Store, StoreError, Versioned};
 use sandbar::topic::TopicName;
@@ -130,7 +130,8 @@ impl Backend for FilesBackend {
             durable: true,
             delay: true,
             wildcards: true,
-            key_order: true,
+            key_order: KeyOrder::Everywhere,
+            counts_queues: true,
             max_content: MAX_CONTENT,
             max_batch: 64,
         }

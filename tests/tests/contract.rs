@@ -32,7 +32,8 @@ mod memory {
         )*};
     }
     sandbar_tests::contract_cases!(cases);
-    sandbar_tests::operator_cases!(cases);
+    sandbar_tests::letter_cases!(cases);
+    sandbar_tests::queue_cases!(cases);
 
     #[tokio::test]
     async fn a_queue_and_a_topic_are_bounded() -> Outcome {
@@ -65,6 +66,63 @@ mod memory {
     }
 }
 
+mod rabbitmq {
+    use sandbar::backend::{BackendError, RabbitMqBackend, RabbitMqOptions};
+    use sandbar::value::Setting;
+    use sandbar_tests::servers::rabbitmq::RabbitMq;
+
+    use super::*;
+
+    /// The folder lives as long as the test that got it; nothing without a server.
+    async fn broker() -> Result<Option<(Broker, tempfile::TempDir)>, contract::Failure> {
+        let Some(server) = RabbitMq::shared().await else {
+            return Ok(None);
+        };
+        let folder = tempfile::tempdir()?;
+        let options = RabbitMqOptions {
+            url: Setting::new(&server.vhost()),
+            ..RabbitMqOptions::default()
+        };
+        let backend = Arc::new(RabbitMqBackend::open(folder.path(), options).await?);
+        let broker = Broker {
+            backend: backend.clone(),
+            store: backend,
+        };
+        Ok(Some((broker, folder)))
+    }
+
+    macro_rules! cases {
+        ($($case:ident)*) => {$(
+            #[tokio::test]
+            async fn $case() -> Outcome {
+                match broker().await? {
+                    Some((broker, _folder)) => contract::$case(broker).await,
+                    None => Ok(()),
+                }
+            }
+        )*};
+    }
+    sandbar_tests::contract_cases!(cases);
+    sandbar_tests::letter_cases!(cases);
+
+    /// Queues are looked at with the tools of RabbitMQ, and whoever asks here is told so.
+    #[tokio::test]
+    async fn what_waits_in_queues_is_not_told() -> Outcome {
+        let Some((broker, _folder)) = broker().await? else {
+            return Ok(());
+        };
+        let queue = broker.queue("q", &["t"]).await?;
+        let counted = broker.backend.overview().await.map(drop);
+        let purged = broker.backend.purge_queue(&queue.name).await.map(drop);
+        for refused in [counted, purged] {
+            let told =
+                matches!(&refused, Err(BackendError::Invalid(text)) if text.contains("tools"));
+            assert!(told, "{refused:?}");
+        }
+        Ok(())
+    }
+}
+
 mod embedded {
     use super::*;
 
@@ -86,7 +144,8 @@ mod embedded {
         )*};
     }
     sandbar_tests::contract_cases!(cases);
-    sandbar_tests::operator_cases!(cases);
+    sandbar_tests::letter_cases!(cases);
+    sandbar_tests::queue_cases!(cases);
 }
 
 mod postgres {
@@ -122,5 +181,6 @@ mod postgres {
         )*};
     }
     sandbar_tests::contract_cases!(cases);
-    sandbar_tests::operator_cases!(cases);
+    sandbar_tests::letter_cases!(cases);
+    sandbar_tests::queue_cases!(cases);
 }

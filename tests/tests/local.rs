@@ -89,7 +89,8 @@ mod the_contract {
         )*};
     }
     sandbar_tests::contract_cases!(cases);
-    sandbar_tests::operator_cases!(cases);
+    sandbar_tests::letter_cases!(cases);
+    sandbar_tests::queue_cases!(cases);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! A table for people: what a broker does is decided where it does it.
 
 /// The kinds, with what an accepted message survives.
-pub const DURABILITY: [(&str, &str); 3] = [
+pub const DURABILITY: [(&str, &str); 4] = [
     (
         "embedded",
         "kill -9 and a power cut: it was flushed to the disk (fsync) before it was accepted; lost only with the disk",
@@ -12,6 +12,10 @@ pub const DURABILITY: [(&str, &str); 3] = [
     (
         "postgres",
         "kill -9 of hosts, and a crash of the server with `fsync` and `synchronous_commit` on, as they are by default",
+    ),
+    (
+        "rabbitmq",
+        "kill -9 of hosts and of the server: it was confirmed when it was on the disk of one node, or of most with `quorum`",
     ),
 ];
 

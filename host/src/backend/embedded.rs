@@ -20,9 +20,9 @@ use super::kinds::Kind;
 use super::table::{Attempt, MAX_CONTENT, millis};
 use super::waiting::receive;
 use super::{
-    Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, OpenError, Opened,
-    Outgoing, Overview, PollingSource, PublishError, Queue, QueueName, QueueSpec, Reach, Receipt,
-    SettleError, Settlement, Source, Token,
+    Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, KeyOrder, OpenError,
+    Opened, Outgoing, Overview, PollingSource, PublishError, Queue, QueueName, QueueSpec, Reach,
+    Receipt, SettleError, Settlement, Source, Token,
 };
 use crate::store::Retention;
 use crate::topic::TopicName;
@@ -35,6 +35,8 @@ mod letters;
 mod look;
 mod opening;
 mod outcome;
+#[cfg(feature = "rabbitmq")]
+mod record;
 mod shared;
 mod spill;
 mod state;
@@ -43,6 +45,8 @@ mod writer;
 
 use admin::{Order, declared};
 use enqueue::Prepared;
+#[cfg(feature = "rabbitmq")]
+pub(in crate::backend) use record::Record;
 use shared::{Shared, releaser};
 
 /// How long closing may take.
@@ -153,7 +157,8 @@ impl Backend for EmbeddedBackend {
             durable: true,
             delay: true,
             wildcards: true,
-            key_order: true,
+            key_order: KeyOrder::Everywhere,
+            counts_queues: true,
             max_content: MAX_CONTENT,
             max_batch: 1024,
         }

@@ -33,6 +33,9 @@ pub enum PublishError {
         /// Bytes that are allowed.
         limit: usize,
     },
+    /// It will never work this way.
+    #[error("{0}")]
+    Invalid(String),
     /// A mandatory message without a queue for it.
     #[error("no queue is bound to topic `{0}`")]
     Unroutable(TopicName),

@@ -121,6 +121,9 @@ kinds! {
     /// Tables in a PostgreSQL database, durable, for several hosts.
     #[cfg(feature = "postgres")]
     Postgres postgres: super::PostgresOptions,
+    /// A RabbitMQ server or cluster, for several hosts.
+    #[cfg(feature = "rabbitmq")]
+    RabbitMq rabbitmq: super::RabbitMqOptions,
 }
 
 #[expect(

@@ -17,9 +17,9 @@ use super::kinds::Kind;
 use super::table::{Attempt, MAX_CONTENT, Table, Wakeups, millis};
 use super::waiting::{Clock, receive};
 use super::{
-    Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, OpenError, Opened,
-    Outgoing, Overview, PollingSource, PublishError, Queue, QueueName, QueueSpec, Reach, Receipt,
-    Release, SettleError, Settlement, Source, Token,
+    Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, KeyOrder, OpenError,
+    Opened, Outgoing, Overview, PollingSource, PublishError, Queue, QueueName, QueueSpec, Reach,
+    Receipt, Release, SettleError, Settlement, Source, Token,
 };
 use crate::topic::TopicName;
 
@@ -204,7 +204,8 @@ impl Backend for MemoryBackend {
             durable: false,
             delay: true,
             wildcards: true,
-            key_order: true,
+            key_order: KeyOrder::Everywhere,
+            counts_queues: true,
             max_content: MAX_CONTENT,
             max_batch: 1024,
         }

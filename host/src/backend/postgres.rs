@@ -16,9 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::table::MAX_CONTENT;
 use super::{
-    Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, OpenError, Outgoing,
-    Overview, PollingSource, PublishError, Queue, QueueName, QueueSpec, Receipt, SettleError,
-    Settlement, Source, Token,
+    Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, KeyOrder, OpenError,
+    Outgoing, Overview, PollingSource, PublishError, Queue, QueueName, QueueSpec, Receipt,
+    SettleError, Settlement, Source, Token,
 };
 use crate::store::postgres::{Failure, Kind, Place, Session};
 use crate::topic::TopicName;
@@ -125,7 +125,8 @@ impl Backend for PostgresBackend {
             durable: true,
             delay: true,
             wildcards: true,
-            key_order: true,
+            key_order: KeyOrder::Everywhere,
+            counts_queues: true,
             max_content: MAX_CONTENT,
             max_batch: 1024,
         }

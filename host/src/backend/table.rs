@@ -25,7 +25,7 @@ pub(super) const MAX_CONTENT: usize = 16 << 20;
 pub(super) const REFUSED_MS: i64 = 200;
 
 /// Topics that begin like this are where clients wait for replies: what nobody waits for any more is of no use later.
-const REPLIES: &str = "_reply.";
+pub(super) const REPLIES: &str = "_reply.";
 
 /// A message as it waits in a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,11 +57,29 @@ impl Item<Stored> {
     }
 }
 
-/// The queues by name and by slot; `E` is what a backend adds to each.
+/// What waits in a queue, as far as a delivery is made of it.
+pub(super) trait Carried: Clone {
+    /// What is delivered.
+    fn packet(&self) -> Packet;
+    /// The one route that it is meant for.
+    fn route(&self) -> Option<u32>;
+}
+
+impl Carried for Stored {
+    fn packet(&self) -> Packet {
+        Packet::Message(self.message.clone())
+    }
+
+    fn route(&self) -> Option<u32> {
+        self.route
+    }
+}
+
+/// The queues by name and by slot, each with messages `V`; `E` is what a backend adds to each.
 #[derive(Debug)]
-pub(super) struct Table<E> {
+pub(super) struct Table<E, V = Stored> {
     names: HashMap<QueueName, Slot>,
-    entries: Vec<Option<Entry<E>>>,
+    entries: Vec<Option<Entry<E, V>>>,
     free: Vec<Slot>,
     routes: Routes,
     touched: Vec<Slot>,
@@ -71,9 +89,9 @@ pub(super) struct Table<E> {
 
 /// A queue with its messages.
 #[derive(Debug)]
-pub(super) struct Entry<E> {
+pub(super) struct Entry<E, V = Stored> {
     pub(super) spec: QueueSpec,
-    pub(super) fifo: Fifo<Stored>,
+    pub(super) fifo: Fifo<V>,
     pub(super) extra: E,
     arrived: Arc<Notify>,
     order: u64,
@@ -103,7 +121,7 @@ impl Plan {
     }
 }
 
-impl<E> Table<E> {
+impl<E, V: Carried> Table<E, V> {
     pub(super) fn new() -> Self {
         Self {
             names: HashMap::new(),
@@ -127,14 +145,14 @@ impl<E> Table<E> {
         names
     }
 
-    pub(super) fn entry(&mut self, slot: Slot) -> Option<&mut Entry<E>> {
+    pub(super) fn entry(&mut self, slot: Slot) -> Option<&mut Entry<E, V>> {
         self.entries.get_mut(slot as usize)?.as_mut()
     }
 
     pub(super) fn named(
         &mut self,
         name: &QueueName,
-    ) -> Result<(Slot, &mut Entry<E>), BackendError> {
+    ) -> Result<(Slot, &mut Entry<E, V>), BackendError> {
         let unknown = || BackendError::UnknownQueue(name.clone());
         let slot = self.slot(name).ok_or_else(unknown)?;
         let entry = self.entry(slot).ok_or_else(unknown)?;
@@ -142,12 +160,12 @@ impl<E> Table<E> {
     }
 
     /// The queue that a delivery came from.
-    pub(super) fn of(&mut self, token: Token) -> Result<(Slot, &mut Entry<E>), Stale> {
+    pub(super) fn of(&mut self, token: Token) -> Result<(Slot, &mut Entry<E, V>), Stale> {
         let slot = slot_of(token);
         Ok((slot, self.entry(slot).ok_or(Stale)?))
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Slot, &mut Entry<E>)> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Slot, &mut Entry<E, V>)> {
         (0..)
             .zip(&mut self.entries)
             .filter_map(|(slot, entry)| Some((slot, entry.as_mut()?)))
@@ -187,8 +205,18 @@ impl<E> Table<E> {
         entry.spec = spec;
     }
 
+    /// Forgets the messages of a queue; whatever was delivered of them is stale from now on.
+    #[cfg(feature = "rabbitmq")]
+    pub(super) fn renew(&mut self, slot: Slot) {
+        self.seed = self.seed.wrapping_add(1);
+        let seed = self.seed;
+        if let Some(entry) = self.entry(slot) {
+            entry.fifo = Fifo::new(slot, seed);
+        }
+    }
+
     /// Takes the name and the bindings from a queue that is being deleted. Its deliveries can still be settled.
-    pub(super) fn hide(&mut self, name: &QueueName) -> Option<(Slot, &mut Entry<E>)> {
+    pub(super) fn hide(&mut self, name: &QueueName) -> Option<(Slot, &mut Entry<E, V>)> {
         let slot = self.names.remove(name)?;
         self.routes.unbind(slot);
         Some((slot, self.entry(slot)?))
@@ -272,7 +300,7 @@ impl<E> Table<E> {
     }
 }
 
-impl<E> Entry<E> {
+impl<E, V: Carried> Entry<E, V> {
     /// A delivery whose settlement failed is ready again; `false` if it is somebody else's by now. What was refused is
     /// refused again most likely, so that it waits a little.
     pub(super) fn take_back(&mut self, token: Token, error: &SettleError, now: i64) -> bool {
@@ -326,11 +354,11 @@ impl<E> Entry<E> {
         let mut deliveries = Vec::with_capacity(max.min(self.fifo.ready()));
         self.fifo
             .take(max, now.saturating_add(self.lease_ms()), |item, token| {
-                let packet = Packet::Message(item.value.message.clone());
                 let attempt = item.attempts.saturating_add(1);
+                let packet = item.value.packet();
                 let mut delivery = Delivery::new(packet, attempt, token, release.clone());
                 delivery.key.clone_from(&item.key);
-                delivery.route = item.value.route;
+                delivery.route = item.value.route();
                 deliveries.push(delivery);
             });
         if !deliveries.is_empty() {

@@ -55,6 +55,10 @@ impl Run {
         {
             kind.postgres.letters = Some(config.dead_letters);
         }
+        #[cfg(feature = "rabbitmq")]
+        {
+            kind.rabbitmq.letters = Some(config.dead_letters);
+        }
         let mut broker = broker::own(&kind, &config.data.value).await?;
         let group = Some(config.group.value.clone());
         let options = HostOptions {

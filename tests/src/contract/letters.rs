@@ -241,7 +241,7 @@ pub async fn a_replayed_letter_is_a_message_again(broker: Broker) -> Outcome {
     assert_eq!(listed(&broker, &LetterFilter::default()).await?, []);
     let again = broker.one(&queue).await?;
     assert_eq!(again.attempt, 1, "attempts begin anew");
-    assert_eq!(*content(&again)?, original);
+    assert_eq!(content(&again)?, super::sorted(&original));
     assert_eq!(again.key.as_deref(), Some("k"));
     assert_eq!(again.route, Some(3));
     broker.nothing(&other).await?;

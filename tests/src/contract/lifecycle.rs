@@ -8,7 +8,7 @@ use sandbar::backend::{
     BackendError, Destination, Effects, Outgoing, PublishError, Queue, SettleError, Verdict,
 };
 
-use super::{Broker, NEVER, Outcome, SOON, message, name};
+use super::{Broker, Outcome, SOON, message, name};
 
 /// Nothing is created by asking for it.
 pub async fn unknown_queues_are_errors(broker: Broker) -> Outcome {
@@ -21,7 +21,11 @@ pub async fn unknown_queues_are_errors(broker: Broker) -> Outcome {
         Err(unknown.clone())
     );
     assert_eq!(
-        broker.backend.receive(&queue, 1, NEVER).await.err(),
+        broker
+            .backend
+            .receive(&queue, 1, broker.never())
+            .await
+            .err(),
         Some(unknown.clone())
     );
     assert_eq!(
@@ -91,7 +95,11 @@ pub async fn everything_after_close_is_an_error(broker: Broker) -> Outcome {
         Err(PublishError::Closed)
     );
     assert_eq!(
-        broker.backend.receive(&queue, 1, NEVER).await.err(),
+        broker
+            .backend
+            .receive(&queue, 1, broker.never())
+            .await
+            .err(),
         Some(BackendError::Closed)
     );
     let settled = broker

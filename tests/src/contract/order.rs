@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Broker, NEVER, Outcome, SOON, keyed, texts};
+use super::{Broker, Outcome, SOON, keyed, texts};
 
 /// Messages come in the order in which they were published; what comes back keeps its place.
 pub async fn a_queue_keeps_its_order(broker: Broker) -> Outcome {
@@ -39,7 +39,13 @@ pub async fn a_key_has_one_message_in_flight(broker: Broker) -> Outcome {
     }
     let first = broker.take(&queue, 1).await?;
     assert_eq!(texts(&first), ["1"]);
-    assert!(broker.backend.receive(&queue, 9, NEVER).await?.is_empty());
+    assert!(
+        broker
+            .backend
+            .receive(&queue, 9, broker.never())
+            .await?
+            .is_empty()
+    );
     drop(first);
     for expected in ["1", "2", "3"] {
         let one = broker.backend.receive(&queue, 9, SOON).await?;
@@ -96,7 +102,7 @@ pub async fn a_key_keeps_its_order_through_retries(broker: Broker) -> Outcome {
         while total() < KEYS * EACH {
             let received = broker
                 .backend
-                .receive(&queue, 3, NEVER)
+                .receive(&queue, 3, broker.never())
                 .await
                 .map_err(|e| e.to_string())?;
             for delivery in received {

@@ -94,9 +94,10 @@ async fn other_things_in_its_place_are_refused() -> Outcome {
         .await
         .err()
         .ok_or("opened")?;
+    let known = sandbar::backend::KINDS.join(", ");
     assert_eq!(
         error.to_string(),
-        "there is no broker of kind `nonsense`; use one of embedded, memory, postgres"
+        format!("there is no broker of kind `nonsense`; use one of {known}")
     );
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::group::{Again, Call, Settled};
+use super::group::{Again, Call, Ended, Settled};
 use super::shared::{Inner, Shared};
 use crate::backend::table::{Plan, Stored, millis};
 use crate::backend::{
@@ -17,6 +17,7 @@ use crate::backend::{
 use crate::clock;
 use crate::queue::{Item, Slot};
 use crate::store::sqlite::{Columns, NewRow, StateRow};
+use crate::store::{KeptLetter, StateEffects};
 
 /// A message with its columns, which are written outside of the lock.
 #[derive(Debug)]
@@ -179,12 +180,7 @@ impl Inner {
         if matches!(verdict, Verdict::DeadLetter(_)) {
             publishes.extend(self.dead_letter_copy(slot, token));
         }
-        let plans: Result<Vec<Plan>, _> = publishes
-            .iter()
-            .map(|prepared| self.admit(&prepared.outgoing))
-            .collect();
-        let plans = plans.map_err(SettleError::Refused)?;
-
+        let plans = self.admit_all(&publishes)?;
         let entry = self.table.entry(slot).ok_or(SettleError::Stale)?;
         let item = entry.fifo.claim(token).map_err(|_| SettleError::Stale)?;
         let (again, letter) = match verdict {
@@ -199,17 +195,35 @@ impl Inner {
                 (None, Some(item.letter(self.last_letter, *letter)))
             }
         };
+        let queue = (slot, entry.extra.id);
+        let delivery = Some(Ended { queue, item, again });
         self.group.add_settled(Settled {
-            queue: (slot, entry.extra.id),
-            item,
-            again,
+            delivery,
             state: state.is_some(),
             result: place,
         });
+        let state = effects.state.map(|state| *state);
+        self.cause(
+            letter,
+            state.into_iter().collect(),
+            publishes.into_iter().zip(plans).collect(),
+            now,
+        );
+        Ok(())
+    }
+
+    /// Adds what the settlement that was added last causes, all of which may be.
+    pub(super) fn cause(
+        &mut self,
+        letter: Option<KeptLetter>,
+        states: Vec<StateEffects>,
+        publishes: Vec<(Prepared, Plan)>,
+        now: i64,
+    ) {
         if let Some(letter) = letter {
             self.group.add_dead(letter);
         }
-        if let Some(state) = effects.state {
+        for state in states {
             self.states.write(&state);
             let plugin = state.plugin;
             for (key, value) in state.writes {
@@ -217,10 +231,9 @@ impl Inner {
                 self.group.add_state(StateRow { plugin, key, value });
             }
         }
-        for (prepared, plan) in publishes.into_iter().zip(&plans) {
-            self.enter(prepared, plan, now, true);
+        for (prepared, plan) in publishes {
+            self.enter(prepared, &plan, now, true);
         }
-        Ok(())
     }
 
     /// What goes to the dead-letter queue of a queue, if it has one.
@@ -235,6 +248,15 @@ impl Inner {
         };
         // Without its queue, for somebody deleted it, the letter is in the store all the same.
         self.table.slot(&name).map(|_| Prepared::new(copy))
+    }
+
+    /// Where messages of a settlement go, if all of them may be published.
+    pub(super) fn admit_all(&mut self, publishes: &[Prepared]) -> Result<Vec<Plan>, SettleError> {
+        let plans: Result<Vec<Plan>, _> = publishes
+            .iter()
+            .map(|prepared| self.admit(&prepared.outgoing))
+            .collect();
+        plans.map_err(SettleError::Refused)
     }
 
     pub(super) fn admit(&mut self, outgoing: &Outgoing) -> Result<Plan, PublishError> {

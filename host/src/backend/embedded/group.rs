@@ -46,17 +46,23 @@ pub(super) struct Arrival {
     cause: Option<usize>,
 }
 
-/// A delivery that ends with the commit.
+/// A settlement, or a record that no delivery causes.
 #[derive(Debug)]
 pub(super) struct Settled {
-    pub(super) queue: (Slot, i64),
-    pub(super) item: Item<Stored>,
-    /// How it is delivered again, if it is.
-    pub(super) again: Option<Again>,
+    pub(super) delivery: Option<Ended>,
     /// It read or wrote state, on the assumption that what was decided before gets written.
     pub(super) state: bool,
     /// Its result: which call, and which one of it.
     pub(super) result: (usize, usize),
+}
+
+/// A delivery that ends with the commit.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) queue: (Slot, i64),
+    pub(super) item: Item<Stored>,
+    /// How it is delivered again, if it is.
+    pub(super) again: Option<Again>,
 }
 
 /// Another attempt.
@@ -174,15 +180,16 @@ impl Group {
     /// What is to be written. What is needed afterwards stays.
     pub(super) fn batch(&mut self) -> Batch {
         let (mut deletes, mut retries) = (Vec::new(), Vec::new());
-        let stored = |settled: &&Settled| !settled.item.value.volatile;
-        for settled in self.settled.iter().filter(stored) {
-            let id = settled.item.id;
-            match &settled.again {
+        let stored = |ended: &&Ended| !ended.item.value.volatile;
+        let ended = self.settled.iter().filter_map(|s| s.delivery.as_ref());
+        for ended in ended.filter(stored) {
+            let id = ended.item.id;
+            match &ended.again {
                 None => deletes.push(id),
                 Some(Again { due, history }) => retries.push(RetryRow {
                     id,
                     due: *due,
-                    attempts: settled.item.attempts.saturating_add(1),
+                    attempts: ended.item.attempts.saturating_add(1),
                     history: history.clone(),
                 }),
             }
@@ -288,10 +295,13 @@ mod tests {
     use crate::store::sqlite::Columns;
 
     fn settled(id: u64, state: bool, result: (usize, usize)) -> Settled {
-        Settled {
+        let delivery = Some(Ended {
             queue: (0, 1),
             item: item(id),
             again: None,
+        });
+        Settled {
+            delivery,
             state,
             result,
         }
@@ -346,7 +356,7 @@ mod tests {
         assert_eq!(
             revoked
                 .iter()
-                .map(|settled| settled.item.id)
+                .map(|settled| settled.delivery.as_ref().unwrap().item.id)
                 .collect::<Vec<_>>(),
             [2]
         );

@@ -183,7 +183,7 @@ impl Inner {
     }
 }
 
-fn bounded(part: &LetterPart) -> LetterPart {
+pub(super) fn bounded(part: &LetterPart) -> LetterPart {
     LetterPart {
         limit: part.limit.clamp(1, PART),
         ..part.clone()

@@ -2,7 +2,7 @@
 //!
 //! It runs under the lock and knows nothing of the database.
 
-use super::group::{Again, Arrival, Call, Group, Settled};
+use super::group::{Again, Arrival, Call, Ended, Group, Settled};
 use super::shared::{Inner, Shared};
 use crate::clock;
 use crate::store::sqlite::Failure;
@@ -27,8 +27,8 @@ impl Shared {
         for arrival in written {
             inner.arrived(arrival);
         }
-        for settled in group.settled.drain(..) {
-            inner.ended(settled, moment);
+        for ended in group.settled.drain(..).filter_map(|s| s.delivery) {
+            inner.ended(ended, moment);
         }
         for row in &group.states {
             inner.states.written(&row.plugin, &row.key);
@@ -104,8 +104,8 @@ impl Inner {
         }
     }
 
-    fn ended(&mut self, settled: Settled, (now, lease_now): (i64, i64)) {
-        let (slot, queue) = settled.queue;
+    fn ended(&mut self, ended: Ended, (now, lease_now): (i64, i64)) {
+        let (slot, queue) = ended.queue;
         let Some(entry) = self
             .table
             .entry(slot)
@@ -113,11 +113,11 @@ impl Inner {
         else {
             return;
         };
-        let mut item = settled.item;
-        if settled.again.is_none() || !item.value.volatile {
+        let mut item = ended.item;
+        if ended.again.is_none() || !item.value.volatile {
             entry.unload(&item);
         }
-        match settled.again {
+        match ended.again {
             // The next message of its key has its turn.
             None => entry.fifo.finish(item.id, item.key.as_ref()),
             Some(Again { due, history }) if item.value.volatile => {
@@ -140,14 +140,14 @@ impl Inner {
 
     /// Gives deliveries back, and forgets messages that were never written.
     fn undo(&mut self, settled: Vec<Settled>, never: &[Arrival]) {
-        for settled in settled {
-            let (slot, queue) = settled.queue;
+        for ended in settled.into_iter().filter_map(|s| s.delivery) {
+            let (slot, queue) = ended.queue;
             if let Some(entry) = self
                 .table
                 .entry(slot)
                 .filter(|entry| entry.extra.id == queue)
             {
-                entry.fifo.put_back(settled.item);
+                entry.fifo.put_back(ended.item);
                 self.table.touch(slot);
             }
         }

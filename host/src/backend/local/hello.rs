@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{self, Illegible, TooLong, Written};
 use super::{MAX_FRAME, VERSION};
-use crate::backend::Capabilities;
+use crate::backend::{Capabilities, KeyOrder};
 
 const MAGIC: &[u8; 8] = b"SANDBAR\0";
 
@@ -22,7 +22,8 @@ pub(super) struct Welcome {
     durable: bool,
     delay: bool,
     wildcards: bool,
-    key_order: bool,
+    key_order: KeyOrder,
+    counts_queues: bool,
     max_content: u64,
     max_batch: u64,
 }
@@ -36,6 +37,7 @@ impl Welcome {
             delay: capabilities.delay,
             wildcards: capabilities.wildcards,
             key_order: capabilities.key_order,
+            counts_queues: capabilities.counts_queues,
             max_content: capabilities.max_content as u64,
             max_batch: capabilities.max_batch as u64,
         }
@@ -50,6 +52,7 @@ impl Welcome {
             delay: self.delay,
             wildcards: self.wildcards,
             key_order: self.key_order,
+            counts_queues: self.counts_queues,
             // The rest of a frame is for everything around the content.
             max_content: bounded(self.max_content, MAX_FRAME - (1 << 20)),
             max_batch: bounded(self.max_batch, usize::MAX),

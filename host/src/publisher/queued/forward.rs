@@ -135,6 +135,7 @@ impl Forward {
 fn refused_for_good(error: &PublishError) -> Option<Reason> {
     match error {
         PublishError::TooLarge { .. } => Some(Reason::TooLarge),
+        PublishError::Invalid(_) => Some(Reason::Malformed),
         PublishError::Unroutable(_) | PublishError::UnknownQueue(_) => Some(Reason::NoHandler),
         PublishError::Full(_) | PublishError::Unavailable(_) | PublishError::Closed => None,
     }

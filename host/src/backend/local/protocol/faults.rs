@@ -20,6 +20,7 @@ pub(in super::super) enum Refusal<'a> {
     Full(&'a str),
     Unavailable(&'a str),
     Closed,
+    Invalid(&'a str),
 }
 
 /// A [`crate::backend::SettleError`].
