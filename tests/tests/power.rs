@@ -194,7 +194,7 @@ async fn open(files: &BTreeMap<String, Vec<u8>>) -> Result<Found, Failure> {
             held.extend(batch);
         }
         for delivery in &held {
-            *found.entry(number(content(delivery)?)).or_default() += 1;
+            *found.entry(number(&content(delivery)?)).or_default() += 1;
         }
     }
     backend.close().await;

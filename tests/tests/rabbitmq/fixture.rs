@@ -87,7 +87,10 @@ pub(crate) async fn delivered(source: &mut Box<dyn Source>) -> Result<Vec<Delive
 pub(crate) async fn stalled(source: &mut Box<dyn Source>) -> Result<(), Failure> {
     loop {
         match next(source).await? {
-            SourceEvent::Stalled(error) => return Ok(println!("stalled: {error}")),
+            SourceEvent::Stalled(error) => {
+                println!("stalled: {error}");
+                return Ok(());
+            }
             SourceEvent::Fatal(error) => return Err(error.into()),
             SourceEvent::Delivered(_) | SourceEvent::Reconnected => {}
         }

@@ -317,7 +317,7 @@ mod tests {
                 Outgoing {
                     delay: later,
                     mandatory: true,
-                    ..plain.clone()
+                    ..plain
                 },
                 "sandbar:delay-1",
                 "a.b",

@@ -138,7 +138,7 @@ impl Shared {
                 Verdict::Ack => Ok(()),
                 Verdict::Retry { after, .. } => self.publish_again(&claimed, *after).await,
                 Verdict::DeadLetter(letter) => {
-                    self.keep(&claimed, (!has_state).then_some(letter)).await
+                    self.keep(&claimed, (!has_state).then_some(&**letter)).await
                 }
             }
         };
@@ -210,7 +210,7 @@ impl Shared {
     async fn keep(
         &self,
         claimed: &Claimed,
-        letter: Option<&Box<DeadLetter>>,
+        letter: Option<&DeadLetter>,
     ) -> Result<(), SettleError> {
         let arrived = &claimed.item.value;
         if let Some(queue) = &claimed.dead_letter {
@@ -219,7 +219,7 @@ impl Shared {
         }
         let Some(letter) = letter else { return Ok(()) };
         let identity = arrived.identity(&claimed.queue);
-        let letter = Some(arrived.letter((**letter).clone()));
+        let letter = Some(arrived.letter(letter.clone()));
         self.ledger
             .commit(identity, None, letter, Vec::new())?
             .await
