@@ -10,4 +10,5 @@ pub mod own_backend;
 pub mod process;
 pub mod schema;
 pub mod servers;
+pub mod settings;
 pub mod traffic;

@@ -19,14 +19,10 @@ use rand::{RngExt as _, SeedableRng as _};
 use rules::{Model, Violation};
 use sandbar::backend::{Backend, Delivery, Effects, Queue, SettleError, Token, Verdict, open};
 use sandbar_tests::contract::{Broker, again, content, keyed, letter, message, spec};
+use sandbar_tests::settings::chosen;
 
 /// Steps of one schedule.
 const STEPS: usize = 120;
-
-fn setting(name: &str, default: u64) -> u64 {
-    let text = std::env::var(name).ok();
-    text.map_or(default, |text| text.parse().expect("a number"))
-}
 
 /// A schedule in progress: the real broker, the model, and what is in flight.
 struct Run {
@@ -232,8 +228,8 @@ async fn schedule(kind: &str, seed: u64, defect: Option<Defect>) -> Result<(), V
 }
 
 async fn many(kind: &str, schedules: u64) {
-    let first = setting("SEED", 1);
-    let schedules = setting("SCHEDULES", schedules);
+    let first = chosen("SEED", 1);
+    let schedules = chosen("SCHEDULES", schedules);
     for seed in first..first + schedules {
         if let Err(Violation(what)) = schedule(kind, seed, None).await {
             panic!("{kind}, SEED={seed}: {what}");

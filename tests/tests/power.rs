@@ -20,6 +20,7 @@ use sandbar::backend::{
 use sandbar::message::{Message, Payload};
 use sandbar::wire::{Form, decode};
 use sandbar_tests::contract::{Failure, Outcome, content, publishing, spec};
+use sandbar_tests::settings::{chosen, seed};
 
 #[path = "power/disk.rs"]
 mod disk;
@@ -36,18 +37,13 @@ const CUTS: usize = 40;
 const CONFIRMED: &str = "confirmed";
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn chosen<T: std::str::FromStr>(name: &str, usual: T) -> T {
-    let given = std::env::var(name).ok();
-    given.and_then(|it| it.parse().ok()).unwrap_or(usual)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_confirmed_survives_a_power_cut_at_any_moment() -> Outcome {
     let records = work()?;
     let flushes: Vec<usize> = (0..records.len())
         .filter(|place| records[*place].ends_flush())
         .collect();
-    let seed = chosen("SANDBAR_TEST_POWER_SEED", u64::from(std::process::id()));
+    let seed = seed("SANDBAR_TEST_POWER_SEED");
     let mut random = StdRng::seed_from_u64(seed);
     // Half of the cuts come right after a flush, when something has just become promised; the last is at the end.
     let cuts = chosen("SANDBAR_TEST_POWER_CUTS", CUTS).max(2);

@@ -12,6 +12,7 @@ use sandbar::control::{Host, HostOptions, ServedPlugin};
 use sandbar::dispatch::{Dispatcher, Kind, Request, Response};
 use sandbar::plugin::PluginSpec;
 use sandbar_tests::guests::guest;
+use sandbar_tests::settings::chosen;
 use sandbar_tests::traffic::{SOON, eventually, message, publish, text, topic};
 
 /// Lives before it is looked: caches and pools are full by then.
@@ -106,8 +107,7 @@ async fn live(folder: &Path) {
 
 #[test]
 fn nothing_grows_from_life_to_life() {
-    let lives = std::env::var("SANDBAR_SOAK_LIVES");
-    let lives = lives.map_or(LIVES, |lives| lives.parse().unwrap());
+    let lives = chosen("SANDBAR_SOAK_LIVES", LIVES);
     let folder = tempfile::tempdir().unwrap();
     let mut warm = None;
     for number in 1..=lives {
