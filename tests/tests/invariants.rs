@@ -371,3 +371,47 @@ fn the_seeds_classes_are_shown_by_what_exists() {
     assert!(count > 60, "{count} names");
     check("ARCHITECTURE.md names tests that exist", missing);
 }
+
+/// Each row of the table of the harness names tests, and they exist where it says; or it says that there is none.
+#[test]
+fn the_page_about_reliability_names_what_exists() {
+    const IDS: &str = "K1 K2 K3 K4 B1 B2 B3 B4 D1 D2 D3 D4 T1 S1 P1 O1 L1 C1 F1 M1";
+    let page = fs::read_to_string(root().join("docs/reliability.md")).unwrap();
+    let (_, tested) = page.split_once("## What is tested").unwrap();
+    let (tested, long) = tested.split_once("## The long forms").unwrap();
+    let sources = files("tests", "rs");
+    let (mut ids, mut missing) = (Vec::new(), Vec::new());
+    for row in tested.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        let [id, _, _, tests] = cells[..] else {
+            panic!("four columns: {row}");
+        };
+        ids.push(id);
+        let (mut text, mut named) = (String::new(), 0);
+        for name in tests.split('`').skip(1).step_by(2) {
+            if name.ends_with(".rs") {
+                let places = ["tests/tests", "tests/src"].map(|folder| format!("{folder}/{name}"));
+                let found = sources.iter().filter(|(file, _)| places.contains(file));
+                text = found.map(|(_, text)| text.as_str()).collect();
+                continue;
+            }
+            named += 1;
+            let (test, cases) = (format!("fn {name}("), format!("macro_rules! {name} "));
+            if !text.contains(&test) && !text.contains(&cases) {
+                missing.push(format!("{id}: `{name}` does not exist there"));
+            }
+        }
+        if (named == 0) != (tests == "no test") {
+            missing.push(format!("{id}: name its tests, or say `no test`"));
+        }
+    }
+    assert_eq!(ids.join(" "), IDS, "each row of the harness once");
+    for name in long.split(|letter: char| !letter.is_ascii_uppercase() && letter != '_') {
+        let variable = name.len() > 3;
+        let read = format!("\"{name}\"");
+        if variable && !sources.iter().any(|(_, text)| text.contains(&read)) {
+            missing.push(format!("no test reads the variable {name}"));
+        }
+    }
+    check("docs/reliability.md names what exists", missing);
+}
