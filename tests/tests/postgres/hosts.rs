@@ -170,7 +170,7 @@ async fn ephemeral_queues_end_with_their_host() -> Outcome {
     };
     for crash in [true, false] {
         let options = PostgresOptions {
-            host_timeout: Duration::from_millis(400),
+            host_timeout: Duration::from_millis(1_500),
             poll: Duration::from_millis(50),
             ..options(server)
         };
@@ -223,19 +223,22 @@ async fn a_host_that_was_taken_for_dead_comes_back() -> Outcome {
         let (a, queue) = (a.clone(), queue.clone());
         tokio::spawn(async move { a.backend.receive(&queue, 1, SOON).await })
     };
-    server.psql(&format!(
-        "UPDATE {}.hosts SET until = now() - interval '1 second'",
-        options.schema
-    ));
     let sql = format!(
         "SELECT id FROM {}.queues WHERE name = '_reply.x'",
         options.schema
     );
     let before = server.psql(&sql);
+    // The next heartbeat revives it; so it dies again and again until that was noticed.
+    let dies = format!(
+        "UPDATE {0}.hosts SET until = now() - interval '1 second' \
+         WHERE id = (SELECT owner FROM {0}.queues WHERE id = {before})",
+        options.schema
+    );
     let b = host(&options).await?;
     let until = tokio::time::Instant::now() + SOON;
     while [before.as_str(), ""].contains(&&*server.psql(&sql)) {
         assert!(tokio::time::Instant::now() < until);
+        server.psql(&dies);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(b.publish(message("_reply.x", "1")?).await?.queues, 1);
