@@ -20,6 +20,7 @@ mod inspect;
 mod moment;
 mod new;
 mod options;
+mod plugins;
 mod queues;
 mod receive;
 mod request;
@@ -60,6 +61,7 @@ enum Verb {
     Inspect(inspect::Inspect),
     DeadLetters(dead_letters::DeadLetters),
     Queues(queues::Queues),
+    Plugins(plugins::Plugins),
     Config(config::Config),
     Doctor(doctor::Doctor),
     New(new::New),
@@ -142,6 +144,7 @@ impl Command {
         if without_file {
             layers.file = FileChoice::Nothing;
         }
+        let origin = layers.clone();
         let (config, plugins) = match &verb {
             Verb::Run(run) => Config::load_served(layers, &run.files)?,
             Verb::Config(config) if config.checks() => Config::load_served(layers, &[])?,
@@ -154,7 +157,7 @@ impl Command {
         };
         options::start_log(&config, log)?;
         match verb {
-            Verb::Run(run) => run.run(&config, plugins).await,
+            Verb::Run(run) => Box::pin(run.run(config, plugins, origin)).await,
             Verb::Demo(demo) => demo.run().await,
             Verb::Send(send) => send.run(&config).await,
             Verb::Request(request) => request.run(&config).await,
@@ -164,6 +167,7 @@ impl Command {
             Verb::Config(verb) => verb.run(&config, &plugins),
             Verb::DeadLetters(verb) => verb.run(&config).await,
             Verb::Queues(queues) => queues.run(&config).await,
+            Verb::Plugins(plugins) => plugins.run(&config).await,
             Verb::Doctor(doctor) => doctor.run(&config).await,
             Verb::New(new) => new.run(),
         }

@@ -39,6 +39,8 @@ pub use schema::schema;
 pub use shown::Shown;
 pub use text::check_name;
 
+pub(crate) use problem::nearest;
+
 use file::File;
 use written::Written;
 
@@ -66,6 +68,10 @@ pub struct Config {
     pub grace: Sourced<Duration>,
     /// A folder whose `.wasm` files are served.
     pub plugin_dir: Sourced<Option<PathBuf>>,
+    /// Whether files that change are served at once.
+    pub watch: Sourced<bool>,
+    /// How many versions of each plugin are kept.
+    pub versions: Sourced<usize>,
     /// What is logged; `None`: each verb's own default.
     pub log: Sourced<Option<String>>,
     /// How it is logged.
@@ -207,6 +213,8 @@ pub struct Flags {
     pub grace: Option<Duration>,
     /// Instead of `plugin_dir`.
     pub plugin_dir: Option<PathBuf>,
+    /// Instead of `watch`.
+    pub watch: Option<bool>,
     /// Instead of `log`.
     pub log: Option<String>,
     /// Instead of `log_format`.
@@ -297,6 +305,7 @@ impl Flags {
             &mut file.plugin_dir,
             self.plugin_dir,
         );
+        put(&mut said, "watch", &mut file.watch, self.watch);
         put(&mut said, "log", &mut file.log, self.log.map(text::Filter));
         put(
             &mut said,

@@ -2,21 +2,28 @@
 //!
 //! Knows every part and does none of their work. What is configured is read in [`crate::config`].
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::backend::{Backend, BackendError, QueueName};
+use crate::backend::{Backend, BackendError, QueueName, QueueSpec};
 use crate::call::Access;
 use crate::client::Client;
+use crate::config::DEFAULT_GRACE;
 use crate::dispatch::{Conflict, Dispatcher};
 use crate::guest::{Engine, GuestError};
 use crate::handler::{Port, queue};
-use crate::periodic::{self, Clock, Periodic, WallClock};
-use crate::pipeline::Pipeline;
+use crate::periodic::{self, Clock, WallClock};
+use crate::pipeline::{Pipeline, Version};
 use crate::plugin::{Limits, LoadError, Loader, Plugin, PluginSpec};
 use crate::retry::RetryPolicy;
 use crate::store::Store;
 use crate::wire::Form;
+
+mod reload;
+
+pub use reload::ReloadOutcome;
 
 /// What a host serves.
 #[derive(Debug, Default)]
@@ -31,6 +38,12 @@ pub struct HostOptions {
     pub native_limits: Limits,
     /// When failures of native actions are tried again.
     pub native_retry: RetryPolicy,
+    /// Plugins that receive nothing until they are resumed.
+    pub paused: Vec<String>,
+    /// Components to serve, by the name of the plugin, where the one that is described cannot be loaded.
+    pub instead: BTreeMap<String, PathBuf>,
+    /// How long a version that was replaced may go on with what it has begun; [`DEFAULT_GRACE`] if nothing is said.
+    pub drain: Option<Duration>,
 }
 
 /// A plugin with how its messages arrive.
@@ -59,14 +72,35 @@ impl ServedPlugin {
     }
 }
 
-/// A host that runs. Dropping it ends it at once; what was in flight comes again.
-#[derive(Debug)]
+/// A host that runs. It is cheap to clone; dropping the last one ends it at once, and what was in flight comes again.
+#[derive(Debug, Clone)]
 pub struct Host {
-    /// Before the ports, so that it ends first.
-    periodic: Vec<Periodic>,
-    ports: Vec<Port>,
+    shared: Arc<Shared>,
+}
+
+/// What its changes need.
+#[derive(Debug)]
+struct Shared {
+    members: Mutex<Vec<Member>>,
+    /// One change at a time.
+    changing: tokio::sync::Mutex<()>,
+    loader: Loader,
+    group: String,
+    backend: Arc<dyn Backend>,
+    store: Arc<dyn Store>,
     client: Arc<Client>,
-    plugins: Vec<Arc<Plugin>>,
+    clock: Arc<dyn Clock>,
+    drain: Duration,
+}
+
+/// A plugin, or the native actions, with its port.
+#[derive(Debug, Clone)]
+struct Member {
+    name: Arc<str>,
+    /// `None` for native actions.
+    plugin: Option<Arc<Plugin>>,
+    served: Option<ServedPlugin>,
+    port: Arc<Port>,
 }
 
 /// Why a host did not start.
@@ -94,6 +128,9 @@ pub enum StartError {
 /// How often a broker that cannot be reached is asked again.
 const STEP: Duration = Duration::from_millis(250);
 
+/// The name of the native actions, which no plugin can have.
+const NATIVE: &str = "native";
+
 /// The group when none is configured.
 pub const DEFAULT_GROUP: &str = "sandbar";
 
@@ -120,100 +157,146 @@ impl Host {
         options: HostOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        let plugins = load(&options.plugins).await?;
+        let loader = Loader::new(Engine::new()?);
+        let plugins = load(&loader, &options).await?;
         available(&*backend).await?;
-        let client = Arc::new(Client::connect(backend.clone()).await?);
-        let group = options.group.as_deref().unwrap_or(DEFAULT_GROUP);
-        let mut pipelines = Vec::new();
-        for (plugin, served) in plugins.iter().zip(&options.plugins) {
-            let access = Access {
-                plugin: plugin.name.clone(),
-                grants: plugin.grants.clone(),
-                limits: plugin.limits.clone(),
-                store: store.clone(),
-                client: Some(client.clone()),
-            };
-            let dispatcher = periodic::coalesced(&plugin.dispatcher()?, &clock)?;
-            let dead_letter = served.dead_letter_queue.clone();
-            pipelines.push((
-                dispatcher,
-                access,
-                served.retry.clone(),
-                served.form,
-                dead_letter,
-            ));
+        let shared = Shared {
+            members: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+            loader,
+            group: options.group.unwrap_or_else(|| DEFAULT_GROUP.to_owned()),
+            client: Arc::new(Client::connect(backend.clone()).await?),
+            backend,
+            store,
+            clock,
+            drain: options.drain.unwrap_or(DEFAULT_GRACE),
+        };
+        let mut versions = Vec::new();
+        for (plugin, served) in plugins.iter().zip(options.plugins) {
+            let version = shared.version(plugin, &served)?;
+            versions.push((version, Some((plugin.clone(), served))));
         }
         if let Some(native) = options.native {
             let access = Access {
                 limits: options.native_limits,
-                client: Some(client.clone()),
-                ..Access::native(store.clone())
+                client: Some(shared.client.clone()),
+                ..Access::native(shared.store.clone())
             };
-            let native = periodic::coalesced(&native, &clock)?;
-            pipelines.push((native, access, options.native_retry, Form::Native, None));
+            let native = periodic::coalesced(&native, &shared.clock)?;
+            let retry = options.native_retry;
+            let version = Version::new(Form::Native, native, Arc::new(access), retry);
+            versions.push((version, None));
         }
-        for (position, (dispatcher, ..)) in pipelines.iter().enumerate() {
-            for (other, ..) in pipelines.iter().skip(position + 1) {
-                dispatcher.check_beside(other)?;
+        for (position, (version, _)) in versions.iter().enumerate() {
+            for (other, _) in versions.iter().skip(position + 1) {
+                version.dispatcher.check_beside(&other.dispatcher)?;
             }
         }
-        let mut ports = Vec::with_capacity(pipelines.len());
-        let mut timed = Vec::with_capacity(pipelines.len());
-        for (dispatcher, access, retry, form, dead_letter) in pipelines {
-            let spec = queue(group, &access.plugin, &dispatcher, dead_letter)?;
-            let queue = backend.declare_queue(spec.clone()).await?.queue;
-            let routes = dispatcher.routes().to_vec();
-            timed.push((access.plugin.clone(), routes, queue.name.clone()));
-            let backend = backend.clone();
-            let access = Arc::new(access);
-            let pipeline = Pipeline {
-                backend,
-                queue,
-                form,
-                dispatcher,
-                access,
-                retry,
-            };
-            ports.push(Port::subscribe(Arc::new(pipeline), Some(spec)).await?);
+        let mut members = Vec::with_capacity(versions.len());
+        for (version, plugin) in versions {
+            let name = &*version.access.plugin;
+            let paused = options.paused.iter().any(|paused| paused == name);
+            members.push(shared.serve(version, plugin, paused).await?);
         }
         // Last, when everything that they call is there.
-        let periodic = timed.iter().filter_map(|(plugin, routes, queue)| {
-            Periodic::start(plugin, routes, queue, backend.clone(), clock.clone())
-        });
+        for member in &members {
+            member.port.follow();
+        }
+        shared.members().extend(members);
         Ok(Self {
-            periodic: periodic.collect(),
-            ports,
-            client,
-            plugins,
+            shared: Arc::new(shared),
         })
     }
 
     /// The plugins that it serves.
     #[must_use]
-    pub fn plugins(&self) -> &[Arc<Plugin>] {
-        &self.plugins
+    pub fn plugins(&self) -> Vec<Arc<Plugin>> {
+        let members = self.shared.members();
+        members
+            .iter()
+            .filter_map(|member| member.plugin.clone())
+            .collect()
     }
 
     /// The subscriptions: one for each plugin, and one for native actions.
     #[must_use]
-    pub fn ports(&self) -> &[Port] {
-        &self.ports
+    pub fn ports(&self) -> Vec<Arc<Port>> {
+        let members = self.shared.members();
+        members.iter().map(|member| member.port.clone()).collect()
     }
 
     /// A client of the same broker.
     #[must_use]
     pub fn client(&self) -> &Arc<Client> {
-        &self.client
+        &self.shared.client
     }
 
     /// Stops receiving, lets what runs end within `grace`, and gives the rest back. Returns whether everything had
     /// ended. The backend stays open.
     pub async fn stop(self, grace: Duration) -> bool {
-        drop(self.periodic);
-        let stopping = self.ports.into_iter().map(|port| port.stop(grace));
+        let _changing = self.shared.changing.lock().await;
+        let members = std::mem::take(&mut *self.shared.members());
+        let stopping = members.iter().map(|member| member.port.halt(grace));
         let ended = futures_util::future::join_all(stopping).await;
-        self.client.close().await;
+        self.shared.client.close().await;
         ended.into_iter().all(|ended| ended)
+    }
+}
+
+impl Shared {
+    fn members(&self) -> MutexGuard<'_, Vec<Member>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A plugin as a pipeline uses it.
+    fn version(&self, plugin: &Arc<Plugin>, served: &ServedPlugin) -> Result<Version, Conflict> {
+        let access = Access {
+            plugin: plugin.name.clone(),
+            grants: plugin.grants.clone(),
+            limits: plugin.limits.clone(),
+            store: self.store.clone(),
+            client: Some(self.client.clone()),
+        };
+        let dispatcher = periodic::coalesced(&plugin.dispatcher()?, &self.clock)?;
+        let (form, retry) = (served.form, served.retry.clone());
+        Ok(Version::new(form, dispatcher, Arc::new(access), retry))
+    }
+
+    fn spec(
+        &self,
+        version: &Version,
+        dead_letter: Option<QueueName>,
+    ) -> Result<QueueSpec, BackendError> {
+        queue(
+            &self.group,
+            &version.access.plugin,
+            &version.dispatcher,
+            dead_letter,
+        )
+    }
+
+    /// Declares the queue and subscribes; what is periodic is not followed yet.
+    async fn serve(
+        &self,
+        version: Version,
+        plugin: Option<(Arc<Plugin>, ServedPlugin)>,
+        paused: bool,
+    ) -> Result<Member, BackendError> {
+        let (plugin, served) = plugin.unzip();
+        let dead_letter = served
+            .as_ref()
+            .and_then(|served| served.dead_letter_queue.clone());
+        let spec = self.spec(&version, dead_letter)?;
+        let queue = self.backend.declare_queue(spec.clone()).await?.queue;
+        let name = version.access.plugin.clone();
+        let pipeline = Pipeline::new(self.backend.clone(), queue, version);
+        let port = Port::subscribe(Arc::new(pipeline), Some(spec), paused).await?;
+        Ok(Member {
+            name,
+            plugin,
+            served,
+            port: Arc::new(port.with_clock(self.clock.clone())),
+        })
     }
 }
 
@@ -235,12 +318,20 @@ async fn available(backend: &dyn Backend) -> Result<(), BackendError> {
     }
 }
 
-async fn load(served: &[ServedPlugin]) -> Result<Vec<Arc<Plugin>>, StartError> {
-    let loader = Loader::new(Engine::new()?);
-    let mut plugins: Vec<Arc<Plugin>> = Vec::with_capacity(served.len());
-    for served in served {
-        let plugin = loader.load(served.spec.clone()).await?;
-        if plugins.iter().any(|known| known.name == plugin.name) || *plugin.name == *"native" {
+async fn load(loader: &Loader, options: &HostOptions) -> Result<Vec<Arc<Plugin>>, StartError> {
+    let mut plugins: Vec<Arc<Plugin>> = Vec::with_capacity(options.plugins.len());
+    for served in &options.plugins {
+        let (name, mut spec) = (&served.spec.name, served.spec.clone());
+        let mut loaded = loader.load(spec.clone()).await;
+        if let Err(error) = &loaded
+            && let Some(instead) = options.instead.get(name)
+        {
+            tracing::error!(plugin = %name, "{error}; the version that was served last is served instead");
+            spec.file.clone_from(instead);
+            loaded = loader.load(spec).await;
+        }
+        let plugin = loaded?;
+        if plugins.iter().any(|known| known.name == plugin.name) || *plugin.name == *NATIVE {
             return Err(StartError::SameName(plugin.name.clone()));
         }
         plugins.push(plugin);

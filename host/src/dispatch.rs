@@ -37,6 +37,12 @@ pub trait Action: Send + Sync + fmt::Debug {
 
     /// The plugin's name and the digest of its component, for dead letters and logs.
     fn identity(&self) -> Identity;
+
+    /// There is a newer version: whatever waits for its turn ends with [`Outcome::Superseded`], and so does whatever comes
+    /// later if this one is `over`. What runs goes on.
+    fn supersede(&self, over: bool) {
+        let _ = over;
+    }
 }
 
 /// Who handled a message.
@@ -64,6 +70,8 @@ pub enum Outcome {
         /// Instead of the policy's next delay.
         after: Option<Duration>,
     },
+    /// It has not begun, and another version of the plugin is to handle the message.
+    Superseded,
     /// The guest broke a limit or itself.
     Crashed {
         /// [`Reason::Trap`], [`Reason::Timeout`] or [`Reason::Memory`].

@@ -4,27 +4,25 @@
 //! attempt. Several handlers that know of each other are a host: [`crate::control`].
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, BackendError, Opened, QueueName, QueueSpec};
 use crate::call::Access;
-use crate::client::Client;
 use crate::config::ConfigError;
 use crate::control::DEFAULT_GROUP;
 use crate::dispatch::{Conflict, Dispatcher, Kind};
 use crate::guest::GuestError;
-use crate::periodic::{self, Clock, Periodic, WallClock};
-use crate::pipeline::Pipeline;
+use crate::periodic::{Clock, WallClock};
 use crate::plugin::LoadError;
-use crate::pump::Pump;
 use crate::retry::RetryPolicy;
 use crate::wire::Form;
 
 mod configured;
+mod port;
 mod subscription;
+mod switch;
+
+pub use port::Port;
+pub(crate) use switch::Change;
 
 /// A dispatcher and where its messages come from: the seed's `BrokerHandler`.
 ///
@@ -189,122 +187,9 @@ impl Handler {
     /// # }
     /// ```
     pub async fn run(self) -> Result<(), HandlerError> {
-        let mut port = Port::serve(self).await?;
         // The task ends in no other way: it is not aborted while the port is there, and it does not panic.
-        port.pump.ended().await;
+        Port::serve(self).await?.ended().await;
         Ok(())
-    }
-}
-
-/// A handler that runs: the seed's `BrokerPort`. What breaks its subscription off is survived. Dropping it ends it at once;
-/// what was in flight comes again.
-#[derive(Debug)]
-pub struct Port {
-    /// Before the task, so that it ends first.
-    periodic: Option<Periodic>,
-    stop: CancellationToken,
-    queue: QueueName,
-    pump: Pump,
-    trouble: watch::Receiver<Option<String>>,
-    /// A client that only this handler uses.
-    client: Option<Arc<Client>>,
-}
-
-impl Port {
-    /// Declares the queue of a handler, subscribes, and starts to handle messages.
-    ///
-    /// # Errors
-    /// When the queue cannot be declared or the subscription cannot be made.
-    pub async fn serve(handler: Handler) -> Result<Self, HandlerError> {
-        let Handler {
-            backend,
-            group,
-            dispatcher,
-            mut access,
-            retry,
-            form,
-            dead_letter,
-            clock,
-        } = handler;
-        let dispatcher = periodic::coalesced(&dispatcher, &clock)?;
-        let spec = queue(&group, &access.plugin, &dispatcher, dead_letter)?;
-        let queue = backend.declare_queue(spec.clone()).await?.queue;
-        let client = match &access.client {
-            Some(_) => None,
-            None => Some(Arc::new(Client::connect(backend.clone()).await?)),
-        };
-        access.client = access.client.or_else(|| client.clone());
-        let (name, routes) = (access.plugin.clone(), dispatcher.routes().to_vec());
-        let pipeline = Pipeline {
-            backend: backend.clone(),
-            queue: queue.clone(),
-            form,
-            dispatcher,
-            access: Arc::new(access),
-            retry,
-        };
-        let port = Self::subscribe(Arc::new(pipeline), Some(spec)).await?;
-        Ok(Self {
-            periodic: Periodic::start(&name, &routes, &queue.name, backend, clock),
-            client,
-            ..port
-        })
-    }
-
-    /// Subscribes and starts to handle messages, for those who assemble a pipeline themselves.
-    ///
-    /// # Errors
-    /// When the subscription cannot be made.
-    pub async fn start(pipeline: Arc<Pipeline>) -> Result<Self, BackendError> {
-        Self::subscribe(pipeline, None).await
-    }
-
-    /// The same; a queue that is gone is declared again as `spec` says.
-    pub(crate) async fn subscribe(
-        pipeline: Arc<Pipeline>,
-        spec: Option<QueueSpec>,
-    ) -> Result<Self, BackendError> {
-        let (stop, queue) = (CancellationToken::new(), pipeline.queue.name.clone());
-        let (pump, trouble) = subscription::start(pipeline, spec, stop.clone()).await?;
-        Ok(Self {
-            periodic: None,
-            stop,
-            queue,
-            pump,
-            trouble,
-            client: None,
-        })
-    }
-
-    /// The queue that it receives from.
-    #[must_use]
-    pub fn queue(&self) -> &QueueName {
-        &self.queue
-    }
-
-    /// Why it receives nothing at the moment, if that is so; it keeps trying.
-    #[must_use]
-    pub fn trouble(&self) -> Option<String> {
-        self.trouble.borrow().clone()
-    }
-
-    /// How often its subscription broke off and was made anew.
-    #[must_use]
-    pub fn failures(&self) -> u64 {
-        self.pump.failures()
-    }
-
-    /// Stops receiving and waits until what runs has ended, at most for `grace`; then gives the rest back. Returns
-    /// whether everything had ended.
-    pub async fn stop(mut self, grace: Duration) -> bool {
-        drop(self.periodic);
-        self.stop.cancel();
-        let ended = tokio::time::timeout(grace, self.pump.ended()).await.is_ok();
-        drop(self.pump);
-        if let Some(client) = self.client {
-            client.close().await;
-        }
-        ended
     }
 }
 

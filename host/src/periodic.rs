@@ -81,7 +81,7 @@ struct Timed {
     plugin: Arc<str>,
     topic: TopicName,
     queue: QueueName,
-    index: u32,
+    number: u32,
     schedule: Schedule,
 }
 
@@ -103,7 +103,7 @@ impl Periodic {
                     plugin: plugin.clone(),
                     topic: route.topic.exact()?,
                     queue: queue.clone(),
-                    index: route.index,
+                    number: route.number,
                     schedule: route.schedule.clone()?,
                 })
             })
@@ -154,8 +154,8 @@ impl Timed {
         loop {
             let outgoing = Outgoing {
                 to: Destination::Queue(self.queue.clone()),
-                key: Some(format!("periodic/{}", self.index).into()),
-                route: Some(self.index),
+                key: Some(format!("periodic/{}", self.number).into()),
+                route: Some(self.number),
                 ..Outgoing::new(message.clone())
             };
             match backend.publish(vec![outgoing]).await.pop() {
@@ -173,7 +173,7 @@ impl Timed {
     }
 
     fn message(&self, due_ms: i64) -> Result<Message, HeaderError> {
-        let name = format!("{}/{}/{due_ms}", self.plugin, self.index);
+        let name = format!("{}/{}/{due_ms}", self.plugin, self.number);
         let mut payload = Payload::default();
         payload.headers.insert(DUE, &schedule::rfc3339(due_ms))?;
         let message = Message::new(self.topic.clone(), payload);

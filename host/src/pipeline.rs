@@ -9,23 +9,27 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, BackendError, Delivery, Queue, Source, SourceEvent, Verdict};
-use crate::call::{Access, Call};
+use crate::call::Call;
 use crate::clock;
-use crate::dispatch::{Circumstances, Conclusion, Dispatcher, Route, conclude, guarded, refuse};
+use crate::dispatch::{Circumstances, Conclusion, Outcome, Route, conclude, guarded, refuse};
 use crate::message::Message;
-use crate::retry::RetryPolicy;
 use crate::store::Reason;
-use crate::wire::{self, Form};
+use crate::wire;
 
 mod crew;
 mod gate;
 mod inflight;
+mod live;
 mod report;
 mod split;
 
 use crew::{Crew, End};
 use gate::Gate;
 use inflight::{InFlight, Permit};
+use live::{Live, View};
+
+pub(crate) use live::Serving;
+pub use live::Version;
 
 /// One subscription with everything that its messages pass through.
 #[derive(Debug)]
@@ -34,17 +38,38 @@ pub struct Pipeline {
     pub backend: Arc<dyn Backend>,
     /// The queue of this subscription.
     pub queue: Queue,
-    /// How messages in that queue are written.
-    pub form: Form,
-    /// Who handles what.
-    pub dispatcher: Dispatcher,
-    /// What the handlers may do.
-    pub access: Arc<Access>,
-    /// When failures are tried again.
-    pub retry: RetryPolicy,
+    live: Live,
+    gate: Arc<Gate>,
 }
 
 impl Pipeline {
+    /// A pipeline that uses this version until another one is switched to.
+    #[must_use]
+    pub fn new(backend: Arc<dyn Backend>, queue: Queue, version: Version) -> Self {
+        let gate = Arc::new(Gate::new(&version.access.limits));
+        let live = Live::new(version);
+        Self {
+            backend,
+            queue,
+            live,
+            gate,
+        }
+    }
+
+    /// What it uses at this moment.
+    pub(crate) fn serving(&self) -> Arc<Serving> {
+        self.live.now()
+    }
+
+    /// From now on it uses this; what has begun goes on with what was there before.
+    pub(crate) fn switch(&self, serving: Serving) {
+        let (old, limits) = (self.serving(), &serving.version.access.limits);
+        if !Arc::ptr_eq(&old.version, &serving.version) {
+            self.gate.renew(limits);
+        }
+        self.live.switch(serving);
+    }
+
     /// Runs until `stop`, then finishes what has begun. Dropping the future gives back what has not ended.
     ///
     /// # Errors
@@ -55,11 +80,11 @@ impl Pipeline {
         stop: CancellationToken,
     ) -> Result<(), BackendError> {
         let inflight = InFlight::new(self.backend.clone());
-        let gate = Arc::new(Gate::new(&self.access.limits));
-        let crew = Crew::new(self.clone(), gate.clone());
+        self.gate.renew(&self.serving().version.access.limits);
+        let crew = Crew::new(self.clone());
         loop {
             let step = async {
-                let allowed = gate.room().await;
+                let allowed = self.gate.room().await;
                 let permits = inflight.permits(allowed.most).await; // permit
                 (source.next(permits.len()).await, permits, allowed) // receive
             };
@@ -75,31 +100,38 @@ impl Pipeline {
     }
 
     /// One message from its delivery to its end. Commit and settle follow together with those of its neighbours: the
-    /// backend makes verdict and effects durable together.
-    async fn journey(&self, delivery: Delivery, permit: Permit) -> End {
+    /// backend makes verdict and effects durable together. Without an end the message goes back, and comes again to the
+    /// version that is live by then.
+    async fn journey(&self, at: Arc<View>, delivery: Delivery, permit: Permit) -> Option<End> {
         let began_ms = clock::now_ms();
-        let conclusion = match self.admit(&delivery) {
-            Err(refusal) => self.refuse(&delivery, None, refusal),
-            Ok(message) => match self.route(&delivery, &message).as_slice() {
-                [] => self.refuse(&delivery, Some(&message), report::no_handler(&message)),
-                [route] => self.call(&delivery, message, route, began_ms).await,
-                several => split::split(&delivery, &message, several, &self.queue),
-            },
+        let conclusion = match Self::admit(at.version(), &delivery) {
+            Err(refusal) => self.refuse(at.version(), &delivery, None, refusal),
+            Ok(message) => {
+                let (version, routes) = at.route(&delivery, &message);
+                match routes.as_slice() {
+                    [] => self.unrouted(version, &delivery, &message),
+                    [route] => {
+                        self.call(version, &delivery, message, route, began_ms)
+                            .await?
+                    }
+                    several => split::split(&delivery, &message, several, &self.queue),
+                }
+            }
         };
         let Conclusion { verdict, effects } = conclusion;
         report::verdict(&self.queue, &delivery, &verdict);
         let settlement = delivery.settle(verdict, effects);
-        End {
+        Some(End {
             settlement,
             permit,
             began_ms,
-        }
+        })
     }
 
-    fn admit(&self, delivery: &Delivery) -> Result<Arc<Message>, (Reason, String)> {
-        let message = wire::decode(self.form(delivery), &delivery.packet)
+    fn admit(version: &Version, delivery: &Delivery) -> Result<Arc<Message>, (Reason, String)> {
+        let message = wire::decode(version.form(delivery), &delivery.packet)
             .map_err(|error| (Reason::Malformed, error.to_string()))?;
-        let limits = &self.access.limits;
+        let limits = &version.access.limits;
         limits
             .check_payload(&message.payload)
             .map_err(|e| (Reason::TooLarge, e.to_string()))?;
@@ -109,60 +141,59 @@ impl Pipeline {
         Ok(message)
     }
 
-    /// Copies for one route were written by this host itself.
-    fn form(&self, delivery: &Delivery) -> Form {
-        if delivery.route.is_some() {
-            Form::Native
-        } else {
-            self.form
-        }
-    }
-
-    fn route(&self, delivery: &Delivery, message: &Message) -> Vec<&Route> {
-        match delivery.route {
-            Some(index) => self.dispatcher.by_index(index).into_iter().collect(),
-            None => self.dispatcher.route(&message.topic),
-        }
-    }
-
     async fn call(
         &self,
+        version: &Version,
         delivery: &Delivery,
         message: Arc<Message>,
         route: &Route,
         began: i64,
-    ) -> Conclusion {
+    ) -> Option<Conclusion> {
         let again = || {
             Call::new(
-                self.access.clone(),
+                version.access.clone(),
                 message.clone(),
                 delivery.attempt,
                 route.index,
                 began,
             )
         };
-        let (call, outcome) = guarded(again(), &*route.action).await;
+        let ended = version.unless_cut(guarded(again(), &*route.action));
+        let (call, outcome) = ended.await?;
+        if outcome == Outcome::Superseded {
+            return None;
+        }
         let call = call.unwrap_or_else(again);
         report::outcome(&*route.action, &call, &outcome);
         let at = Circumstances {
             action: &*route.action,
             kind: route.kind,
-            policy: &self.retry,
+            policy: &version.retry,
             chance: rand::random,
             clock: clock::now_ms,
             queue: self.queue.name.as_str(),
         };
-        conclude(call, outcome, &at)
+        Some(conclude(call, outcome, &at))
+    }
+
+    fn unrouted(&self, version: &Version, delivery: &Delivery, message: &Message) -> Conclusion {
+        self.refuse(
+            version,
+            delivery,
+            Some(message),
+            report::no_handler(message),
+        )
     }
 
     fn refuse(
         &self,
+        version: &Version,
         delivery: &Delivery,
         message: Option<&Message>,
         refusal: (Reason, String),
     ) -> Conclusion {
         // A message that can be read gets its reply even when it is refused.
-        let decoded = wire::decode(self.form(delivery), &delivery.packet).ok();
+        let decoded = wire::decode(version.form(delivery), &delivery.packet).ok();
         let message = message.or(decoded.as_deref());
         let (packet, queue) = (delivery.packet.clone(), self.queue.name.as_str());
         let mut refused = refuse(
@@ -175,7 +206,7 @@ impl Pipeline {
         );
         if let Verdict::DeadLetter(letter) = &mut refused.verdict {
             // No handler saw it, and yet it is known whose it is.
-            letter.plugin = Some(self.access.plugin.to_string());
+            letter.plugin = Some(version.access.plugin.to_string());
         }
         refused
     }

@@ -22,6 +22,7 @@ mod turns;
 
 pub use grants::Grants;
 pub use limits::{Isolation, Limits, TooLarge};
+pub(crate) use loader::read;
 pub use loader::{LoadError, Loader, PluginSpec};
 
 use pool::Pool;
@@ -76,6 +77,7 @@ impl Plugin {
                 description: route.description.clone(),
                 place: format!("{}, route {}", self.file.display(), route.index + 1),
                 index: route.index,
+                number: 0,
                 action: Arc::new(PluginAction(self.clone())),
             })?;
         }
@@ -118,7 +120,8 @@ impl Action for PluginAction {
     async fn call(&self, call: Call) -> (Call, Outcome) {
         let plugin = &*self.0;
         let (instance, slot) = match plugin.pool.acquire().await {
-            Ok(acquired) => acquired,
+            Ok(Some(acquired)) => acquired,
+            Ok(None) => return (call, Outcome::Superseded),
             Err(error) => {
                 let outcome = Outcome::Retry {
                     reason: error.to_string(),
@@ -137,5 +140,9 @@ impl Action for PluginAction {
             plugin: Some(self.0.name.clone()),
             digest: Some(self.0.digest.clone()),
         }
+    }
+
+    fn supersede(&self, over: bool) {
+        self.0.pool.supersede(over);
     }
 }

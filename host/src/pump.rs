@@ -83,6 +83,11 @@ impl Pump {
         self.failures.load(Ordering::Relaxed)
     }
 
+    /// The same for somebody who looks later.
+    pub(crate) fn counter(&self) -> Arc<AtomicU64> {
+        self.failures.clone()
+    }
+
     /// Waits for work that ends by itself.
     pub(crate) async fn ended(&mut self) {
         // It was aborted or has panicked while it ended; there is nothing left to wait for either way.

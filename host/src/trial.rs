@@ -72,7 +72,7 @@ pub async fn trial(
         .dispatcher()
         .map_err(|error| (Reason::NoHandler, error.to_string()))?;
     let routes: Vec<&Route> = match kept.route {
-        Some(index) => dispatcher.by_index(index).into_iter().collect(),
+        Some(index) => dispatcher.numbered(index).into_iter().collect(),
         None => dispatcher.route(&message.topic),
     };
     if routes.is_empty() {
@@ -146,6 +146,7 @@ fn conclusion(
         Outcome::Failed(text) => Ended::Failed(Reason::Failed, text.clone()),
         Outcome::Crashed { reason, error } => Ended::Failed(*reason, error.clone()),
         Outcome::Retry { reason, .. } => Ended::Retry(reason.clone()),
+        Outcome::Superseded => Ended::Retry("another version handles it".to_owned()),
     };
     let Some(call) = call.filter(|_| ended.done()) else {
         return (ended, Effects::default());

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The folders in `plugins/`.
-pub const PLUGINS: [&str; 8] = [
+pub const PLUGINS: [&str; 9] = [
     "conform",
     "echo",
     "enroute",
@@ -17,6 +17,7 @@ pub const PLUGINS: [&str; 8] = [
     "quakes",
     "selfish",
     "stock",
+    "swap",
 ];
 
 /// The component of a plugin in `plugins/`, such as `echo`.
@@ -30,6 +31,28 @@ pub fn guest(name: &str) -> PathBuf {
     let file = folder.join(format!("{name}.wasm"));
     assert!(file.is_file(), "there is no plugin {name} in plugins/");
     file
+}
+
+/// Another version of the plugin `swap`: its component with other words of the same length in the place of these.
+///
+/// # Panics
+/// When a word stands nowhere in it, or has another length.
+#[must_use]
+pub fn version(words: &[(&str, &str)]) -> Vec<u8> {
+    let mut bytes = std::fs::read(guest("swap")).expect("the component was built");
+    for (from, to) in words {
+        assert_eq!(from.len(), to.len(), "{from:?} and {to:?}");
+        let places: Vec<usize> = bytes
+            .windows(from.len())
+            .enumerate()
+            .filter_map(|(at, window)| (window == from.as_bytes()).then_some(at))
+            .collect();
+        assert!(!places.is_empty(), "{from:?} stands nowhere");
+        for at in places {
+            bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        }
+    }
+    bytes
 }
 
 /// The target folder of the build that runs this test: the folder above `debug/deps/TEST`.

@@ -183,8 +183,8 @@ async fn layers_run_from_the_outside_in_and_out_again(through: Through) {
     // What a hook lets fail has stored nothing.
     let late = with(message("en.set", "late=1"), &[("late", "no")]);
     assert!(!fixture.ask(late).await.ok());
-    let name = fixture.host.plugins().first();
-    let name = name.map_or("native", |plugin| &plugin.name);
+    let plugins = fixture.host.plugins();
+    let name = plugins.first().map_or("native", |plugin| &plugin.name);
     let stored = fixture.store.state_get(name, "late").await.unwrap();
     assert_eq!(stored.value, None);
 }

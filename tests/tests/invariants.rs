@@ -128,6 +128,8 @@ fn pure_modules_wait_for_nothing_and_read_no_clock() {
         "validator/window",
         "validator/duplicate/record",
         "publisher/queued/envelope",
+        "registry/history",
+        "watch/rest",
     ];
     let found = mentioning(
         host(&pure),

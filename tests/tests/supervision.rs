@@ -60,8 +60,8 @@ async fn host(opened: &Opened, gate: &Arc<Semaphore>) -> Host {
         .unwrap()
 }
 
-fn port<'a>(host: &'a Host, queue: &str) -> &'a Port {
-    let mut ports = host.ports().iter();
+fn port(host: &Host, queue: &str) -> Arc<Port> {
+    let mut ports = host.ports().into_iter();
     ports.find(|port| port.queue().as_str() == queue).unwrap()
 }
 

@@ -25,10 +25,10 @@ mod size;
 mod socket;
 
 pub use client::LocalBackend;
-pub use server::{Server, serve};
+pub use server::{Server, Steward, serve, serve_host};
 
 /// Grows with every change of what is said on the socket. Both sides must speak the same version.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The largest frame in bytes: the largest content and as much again for everything around it.
 const MAX_FRAME: usize = 32 << 20;

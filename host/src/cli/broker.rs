@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use sandbar::backend::local::{Server, serve};
+use sandbar::backend::local::{Server, Steward, serve_host};
 use sandbar::backend::{
     self, Backend, BackendError, BrokerOptions, OpenDataError, OpenError, Opened, OpenedData, Reach,
 };
@@ -78,10 +78,15 @@ impl Broker {
         !self.owner
     }
 
-    /// Lets other processes use it, if it is ours to share.
-    pub(super) fn share(&mut self, data: &Path) -> Result<(), BackendError> {
-        if self.owner {
-            self.server = Some(serve(data, self.backend(), self.store())?);
+    /// Lets other processes use it, if it is ours to share, and ask the host.
+    pub(super) fn share(
+        &mut self,
+        data: &Path,
+        steward: Option<Arc<dyn Steward>>,
+    ) -> Result<(), BackendError> {
+        if self.owner || steward.is_some() {
+            let server = serve_host(data, self.backend(), self.store(), steward)?;
+            self.server = Some(server);
         }
         Ok(())
     }

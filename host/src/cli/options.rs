@@ -72,6 +72,9 @@ pub(super) struct HostOptions {
     /// Hosts of one group share the messages [default: sandbar]
     #[arg(id = "key:group", long = "group", value_name = "NAME", value_parser = group)]
     group: Option<String>,
+    /// Leave plugins and configuration as they were at the start, whatever becomes of their files
+    #[arg(id = "key:watch", long = "no-watch")]
+    no_watch: bool,
     /// How long stopping waits for what is being handled [default: 10s]
     #[arg(id = "key:grace", long = "grace", value_name = "DURATION", value_parser = parse::<Time>)]
     grace: Option<Time>,
@@ -94,6 +97,7 @@ pub(super) fn layers(
     };
     if let Some(host) = host {
         flags.plugin_dir = host.plugins;
+        flags.watch = host.no_watch.then_some(false);
         flags.group = host.group;
         flags.grace = host.grace.map(|time| time.0);
     }

@@ -51,7 +51,7 @@ impl Receive {
         let mut signals = Signals::new()?;
         // It may take long, so others get their turn meanwhile.
         let mut broker = broker::find(config).await?;
-        broker.share(&config.data.value)?;
+        broker.share(&config.data.value, None)?;
         let backend = broker.backend();
         let queue = backend.declare_queue(self.queue()?).await?.queue;
         let ended = tokio::select! {

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use sandbar::config::{Config, Time};
+use sandbar::config::{self, Config, Time};
 use sandbar::control::{Host, HostOptions, ServedPlugin, StartError};
+use sandbar::deploy::{self, Deployments, Origin};
+use sandbar::registry::Registry;
 use tokio::time::Instant;
 
 use super::inspect::Served;
@@ -34,19 +36,13 @@ pub(super) struct Run {
 impl Run {
     pub(super) async fn run(
         self,
-        config: &Config,
+        config: Config,
         plugins: Vec<ServedPlugin>,
+        options: config::Options,
     ) -> anyhow::Result<Ended> {
         let began = Instant::now();
-        if plugins.is_empty() {
-            let missing = match &config.plugin_dir.value {
-                Some(dir) => format!("there is no .wasm file in {}", dir.display()),
-                None => "there is no plugin to serve".to_owned(),
-            };
-            return Err(Usage(format!(
-                "{missing}; name a .wasm file, put one into ./plugins, or list it in sandbar.toml"
-            ))
-            .into());
+        if plugins.is_empty() && !config.data.value.join("plugins").is_dir() {
+            return Err(nothing(&config).into());
         }
         let mut signals = Signals::new()?;
         let mut kind = config.broker.clone();
@@ -60,13 +56,28 @@ impl Run {
             kind.rabbitmq.letters = Some(config.dead_letters);
         }
         let mut broker = broker::own(&kind, &config.data.value).await?;
-        let group = Some(config.group.value.clone());
-        let options = HostOptions {
-            group,
-            plugins,
+        let registry = registry(&config);
+        let plan = match deploy::plan(&config, plugins, registry.as_ref()) {
+            Ok(plan) if !plan.plugins.is_empty() || !plan.removed.is_empty() => plan,
+            planned => {
+                broker.close().await;
+                return Err(planned.map_or_else(anyhow::Error::from, |_| nothing(&config).into()));
+            }
+        };
+        for name in &plan.removed {
+            note(format!(
+                "{name} was removed and is not served; `sandbar plugins deploy` or a new file brings it back"
+            ));
+        }
+        let host_options = HostOptions {
+            group: Some(config.group.value.clone()),
+            plugins: plan.plugins,
+            instead: plan.instead,
+            paused: plan.paused,
+            drain: Some(config.grace.value),
             ..HostOptions::default()
         };
-        let starting = Host::start(broker.backend(), broker.store(), options);
+        let starting = Host::start(broker.backend(), broker.store(), host_options);
         let host = tokio::select! {
             host = with_progress(starting) => host,
             () = signals.next() => {
@@ -81,19 +92,26 @@ impl Run {
                 return Err(error.into());
             }
         };
+        let origin = Origin {
+            options,
+            files: self.files,
+        };
+        let reachable = registry.is_some() || !broker.shared();
+        let (data, grace) = (config.data.value.clone(), config.grace.value);
+        let deployments = Deployments::start(host.clone(), registry, config, origin).await?;
         // Who finds the socket finds the queues of the plugins too.
-        broker.share(&config.data.value)?;
+        broker.share(&data, reachable.then(|| deployments.steward()))?;
         for plugin in host.plugins() {
-            note(Served::new(plugin).short());
+            note(Served::new(&plugin).short());
         }
         note(format!(
             "{} in {}; data in {}; Ctrl-C stops",
             paint("ready", Style::Good),
             terminal::time(began.elapsed()),
-            config.data.value.display()
+            data.display()
         ));
         signals.next().await;
-        let grace = config.grace.value;
+        drop(deployments);
         note(format!(
             "stopping; what is being handled has {}",
             Time(grace)
@@ -118,6 +136,27 @@ impl Run {
             }
         }
     }
+}
+
+fn nothing(config: &Config) -> Usage {
+    let missing = match &config.plugin_dir.value {
+        Some(dir) => format!("there is no .wasm file in {}", dir.display()),
+        None => "there is no plugin to serve".to_owned(),
+    };
+    Usage(format!(
+        "{missing}; name a .wasm file, put one into ./plugins, or list it in sandbar.toml"
+    ))
+}
+
+/// Where versions are kept. A host does its work without it as well.
+fn registry(config: &Config) -> Option<Registry> {
+    Registry::open(&config.data.value, config.versions.value)
+        .inspect_err(|error| {
+            tracing::warn!(
+                "no versions of plugins are kept, and `sandbar plugins` finds no host: {error}"
+            );
+        })
+        .ok()
 }
 
 /// Says that it is compiling when that takes longer than anybody wants to wait without a word.

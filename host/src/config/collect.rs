@@ -11,6 +11,7 @@ use super::problem::{self, nearest};
 use super::{Config, ConfigError, PluginConfig, Problem, Source};
 use crate::control::ServedPlugin;
 use crate::plugin::PluginSpec;
+use crate::registry;
 
 /// A plugin and what is said about it.
 struct Candidate<'a> {
@@ -43,6 +44,45 @@ impl Config {
         served
             .map(|candidate| self.serve(candidate, problems))
             .collect()
+    }
+
+    /// The same for a host that runs: what is wrong with one plugin keeps no other from being served. A plugin whose file is
+    /// gone is in neither list; one that cannot be served as it is described now is in the second one, with the reasons.
+    pub(crate) fn served_now(
+        &self,
+        files: &[PathBuf],
+    ) -> (Vec<ServedPlugin>, Vec<(String, ConfigError)>) {
+        // A file that is gone is no mistake here, and a folder that is gone has no files.
+        let mut missing = Vec::new();
+        let mut candidates = self.files(files, &mut missing);
+        self.sections(&mut candidates, &mut missing);
+        let mut names = BTreeMap::new();
+        for candidate in &candidates {
+            let files: &mut Vec<&Path> = names.entry(candidate.name.clone()).or_default();
+            files.push(&candidate.file);
+        }
+        let mut wrong = Vec::new();
+        let twice = |files: &&Vec<&Path>| files.len() > 1;
+        for (name, files) in names.iter().filter(|(_, files)| twice(files)) {
+            let problems = files.windows(2).filter_map(|pair| match pair {
+                [first, second] => Some(two_of_a_name(name, first, second)),
+                _ => None,
+            });
+            wrong.push((name.clone(), ConfigError(problems.collect())));
+        }
+        let once =
+            |candidate: &Candidate<'_>| !wrong.iter().any(|(name, _)| *name == candidate.name);
+        let (candidates, _): (Vec<_>, Vec<_>) = candidates.into_iter().partition(once);
+        let mut served = Vec::new();
+        for candidate in candidates {
+            let (name, mut problems) = (candidate.name.clone(), Vec::new());
+            let plugin = self.serve(candidate, &mut problems);
+            match ConfigError::unless_none(problems, plugin) {
+                Ok(plugin) => served.push(plugin),
+                Err(problems) => wrong.push((name, problems)),
+            }
+        }
+        (served, wrong)
     }
 
     /// Only the files that were named, each with the section that names it or has its name.
@@ -174,6 +214,8 @@ impl Config {
                 None if candidates.iter().any(|it| self.is_about(name, &it.name)) => continue,
                 // It is refused where it stands.
                 None if self.written.is_written(&["plugins", name, "file"]) => {}
+                // An operator has deployed one.
+                None if registry::is_deployed(&self.data.value, name) => {}
                 None => {
                     let known = candidates.iter().map(|candidate| candidate.name.as_str());
                     let hint = match nearest(name, known) {
@@ -250,14 +292,17 @@ fn same_names(candidates: &[Candidate<'_>], problems: &mut Vec<Problem>) {
             .take(position)
             .find(|first| first.name == second.name);
         if let Some(first) = first {
-            problems.push(problem::with_option(format!(
-                "two plugins are named `{}`: {} and {}; rename one of the files, or give one another name in the configuration",
-                second.name,
-                first.file.display(),
-                second.file.display()
-            )));
+            problems.push(two_of_a_name(&second.name, &first.file, &second.file));
         }
     }
+}
+
+fn two_of_a_name(name: &str, first: &Path, second: &Path) -> Problem {
+    problem::with_option(format!(
+        "two plugins are named `{name}`: {} and {}; rename one of the files, or give one another name in the configuration",
+        first.display(),
+        second.display()
+    ))
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

@@ -31,6 +31,11 @@ pub(super) struct File {
     /// A folder whose .wasm files are served; without it `plugins`, if there is such a folder.
     #[schemars(extend("x-type" = "path"))]
     pub(super) plugin_dir: Option<PathBuf>,
+    /// Whether files that change are served at once: plugins, this file, and what it names.
+    pub(super) watch: Option<bool>,
+    /// How many versions of each plugin are kept in the data folder, to go back to.
+    #[schemars(range(min = 1), extend("x-unit" = "versions"))]
+    pub(super) versions: Option<u32>,
     /// What to log on standard error: error, warn, info, debug, trace, or a filter such as `warn,sandbar=debug`;
     /// without it info for `run` and warn for the other verbs.
     pub(super) log: Option<Filter>,

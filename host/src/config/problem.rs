@@ -168,7 +168,7 @@ fn split_unknown(text: &str) -> Option<(&str, &str, Vec<&str>)> {
 }
 
 /// The candidate that was probably meant.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     wanted: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {

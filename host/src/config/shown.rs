@@ -124,6 +124,8 @@ impl From<&Config> for File {
             group: Some(Name(config.group.value.clone())),
             grace: Some(Time(config.grace.value)),
             plugin_dir: config.plugin_dir.value.clone(),
+            watch: Some(config.watch.value),
+            versions: Some(u32::try_from(config.versions.value).unwrap_or(u32::MAX)),
             log: config.log.value.clone().map(Filter),
             log_format: Some(config.log_format.value),
             broker: config.broker.clone(),

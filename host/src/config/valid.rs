@@ -12,6 +12,7 @@ use super::{DEFAULT_DATA, DEFAULT_GRACE, DEFAULT_PLUGIN_DIR, DEFAULT_REQUEST_TIM
 use crate::client::PoolOptions;
 use crate::control::DEFAULT_GROUP;
 use crate::plugin::{Grants, Limits};
+use crate::registry::DEFAULT_KEEP;
 use crate::retry::RetryPolicy;
 use crate::store::Retention;
 
@@ -28,6 +29,7 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
     let no_time = client.timeout.is_some_and(|time| time.0.is_zero());
     let nobody = client.maxsize == Some(0);
     checker.zero(&["client"], &[("timeout", no_time), ("maxsize", nobody)]);
+    checker.zero(&[], &[("versions", file.versions == Some(0))]);
     let table = ["defaults", "limits"];
     let mut limits = checker.limits(&table, file.defaults.limits, &Limits::default());
     let table = ["defaults", "breaker"];
@@ -58,6 +60,8 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
         .client
         .maxsize
         .and_then(|size| usize::try_from(size).ok());
+    let versions = file.versions.and_then(|count| usize::try_from(count).ok());
+    let versions = versions.unwrap_or(DEFAULT_KEEP);
     let client_pool = PoolOptions {
         maxsize: maxsize.unwrap_or(PoolOptions::default().maxsize),
     };
@@ -67,6 +71,8 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
         group: sourced(&written, &["group"], group),
         grace: sourced(&written, &["grace"], grace),
         plugin_dir: sourced(&written, &["plugin_dir"], plugin_dir),
+        watch: sourced(&written, &["watch"], file.watch.unwrap_or(true)),
+        versions: sourced(&written, &["versions"], versions),
         log: sourced(&written, &["log"], file.log.map(|log| log.0)),
         log_format: sourced(
             &written,

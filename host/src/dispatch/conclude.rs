@@ -101,6 +101,11 @@ pub fn conclude(call: Call, outcome: Outcome, at: &Circumstances<'_>) -> Conclus
                 (dead(Reason::Attempts, reason), effects)
             }
         },
+        // A pipeline gives such a message back before it gets here; elsewhere there is one version only.
+        Outcome::Superseded => (
+            again(Duration::ZERO, Reason::Retry, "another version handles it"),
+            Effects::default(),
+        ),
         Outcome::Crashed { reason, error } => match next(at, attempts, None) {
             Some(delay) => (again(delay, reason, &error), Effects::default()),
             None => {

@@ -240,6 +240,7 @@ impl Dispatcher {
             description,
             place,
             index,
+            number: 0,
             action: Arc::new(Native { callback, turns }),
         })
     }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use super::{Action, Circumstances, Conclusion, Kind, conclude, guarded, refuse};
@@ -31,8 +32,11 @@ pub struct Route {
     /// Where it is declared: file, line and column of native code, or the file of a plugin and the number of the route
     /// in it.
     pub place: String,
-    /// Its number among the routes of its handler.
+    /// Its position among the routes of its handler, which is what a guest knows it by.
     pub index: u32,
+    /// What messages know it by that are meant for it alone. [`Dispatcher::add`] gives it; the same route has the same
+    /// number in every version of its handler, wherever it stands there.
+    pub number: u32,
     /// Who handles it.
     pub action: Arc<dyn Action>,
 }
@@ -96,13 +100,14 @@ impl Dispatcher {
     ///
     /// # Errors
     /// [`Conflict`] when a command or query already has a handler for exactly this topic or pattern.
-    pub fn add(&mut self, route: Route) -> Result<(), Conflict> {
+    pub fn add(&mut self, mut route: Route) -> Result<(), Conflict> {
         let rival = self.routes.iter().find(|known| {
             known.topic == route.topic && known.kind.replies() && route.kind.replies()
         });
         if let Some(rival) = rival {
             return Err(conflict(rival, &route));
         }
+        route.number = self.number(&route);
         let position = self.routes.len();
         match route.topic.exact() {
             _ if route.kind == Kind::Periodic => {}
@@ -178,8 +183,28 @@ impl Dispatcher {
 
     /// The route of that number.
     #[must_use]
-    pub fn by_index(&self, index: u32) -> Option<&Route> {
-        self.routes.iter().find(|route| route.index == index)
+    pub fn numbered(&self, number: u32) -> Option<&Route> {
+        self.routes.iter().find(|route| route.number == number)
+    }
+
+    /// A number made of what the route is, and not of where it stands: messages that carry it outlive this table. Routes
+    /// that cannot be told apart are numbered in their order.
+    fn number(&self, route: &Route) -> u32 {
+        let schedule = route.schedule.as_ref().map(ToString::to_string);
+        let schedule = schedule.unwrap_or_default();
+        let parts = [route.topic.as_str(), &schedule, &route.description];
+        let mut hash = Sha256::new_with_prefix(route.kind.to_string());
+        for part in parts {
+            hash.update([0]);
+            hash.update(part);
+        }
+        let hash = hash.finalize();
+        let first = hash.first_chunk::<4>().copied().unwrap_or_default();
+        let mut number = u32::from_be_bytes(first);
+        while self.numbered(number).is_some() {
+            number = number.wrapping_add(1);
+        }
+        number
     }
 
     /// Handles a message outside of any queue, as its first attempt, and says what is to become of it for each of its

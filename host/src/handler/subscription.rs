@@ -4,7 +4,7 @@
 //! How messages are handled is the pipeline's business, and how a failing task is repeated the pump's.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,19 +19,46 @@ use crate::retry::RetryPolicy;
 /// Why nothing can be received, if that is so.
 type Trouble = watch::Sender<Option<String>>;
 
+/// What a queue should be, which may change; `None` for a queue that somebody else declares.
+#[derive(Debug, Clone)]
+pub(super) struct Declared(Arc<Mutex<Option<QueueSpec>>>);
+
+impl Declared {
+    pub(super) fn new(spec: Option<QueueSpec>) -> Self {
+        Self(Arc::new(Mutex::new(spec)))
+    }
+
+    pub(super) fn get(&self) -> Option<QueueSpec> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn set(&self, spec: QueueSpec) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(spec);
+    }
+}
+
 /// Subscribes, and starts to handle messages until `stop`.
 pub(super) async fn start(
     pipeline: Arc<Pipeline>,
-    spec: Option<QueueSpec>,
+    spec: Declared,
+    paused: watch::Receiver<bool>,
     stop: CancellationToken,
 ) -> Result<(Pump, watch::Receiver<Option<String>>), BackendError> {
     let (trouble, seen) = watch::channel(None);
     let name = format!("subscription {}", pipeline.queue.name);
-    let source = pipeline.backend.clone().subscribe(&pipeline.queue).await?;
+    let begins = !*paused.borrow();
+    let source = match begins {
+        true => Some(pipeline.backend.clone().subscribe(&pipeline.queue).await?),
+        false => None,
+    };
     let subscription = Subscription {
         pipeline,
         spec,
-        source: Some(source),
+        paused,
+        source,
         stop: stop.clone(),
         trouble,
     };
@@ -47,7 +74,8 @@ pub(super) async fn start(
 #[derive(Debug)]
 struct Subscription {
     pipeline: Arc<Pipeline>,
-    spec: Option<QueueSpec>,
+    spec: Declared,
+    paused: watch::Receiver<bool>,
     /// Where to begin; `None` once that broke off.
     source: Option<Box<dyn Source>>,
     stop: CancellationToken,
@@ -57,20 +85,25 @@ struct Subscription {
 impl Subscription {
     async fn subscribe(&mut self) -> Result<Box<dyn Source>, BackendError> {
         let backend = &self.pipeline.backend;
-        if let Some(spec) = &self.spec {
-            backend.declare_queue(spec.clone()).await?;
+        if let Some(spec) = self.spec.get() {
+            backend.declare_queue(spec).await?;
         }
         backend.clone().subscribe(&self.pipeline.queue).await
     }
 
-    /// One life of the subscription.
-    async fn live(&mut self) -> Result<(), BackendError> {
+    /// One life of the subscription; when it was paused, another one follows.
+    async fn live(&mut self) -> Result<Step, BackendError> {
+        let (mut paused, stop) = (self.paused.clone(), self.stop.clone());
+        let resumed = stop.run_until_cancelled(paused.wait_for(|paused| !paused));
+        if !matches!(resumed.await, Some(Ok(_))) {
+            return Ok(Step::End);
+        }
         let source = match self.source.take() {
             Some(source) => source,
             None => {
                 let stop = self.stop.clone();
                 let Some(source) = stop.run_until_cancelled(self.subscribe()).await else {
-                    return Ok(());
+                    return Ok(Step::End);
                 };
                 let source = source?;
                 self.trouble.send_replace(None);
@@ -82,7 +115,15 @@ impl Subscription {
             trouble: self.trouble.clone(),
         };
         let pipeline = self.pipeline.clone();
-        pipeline.run(Box::new(watched), self.stop.clone()).await
+        let life = stop.child_token();
+        let running = pipeline.run(Box::new(watched), life.clone());
+        tokio::pin!(running);
+        tokio::select! {
+            ended = &mut running => return ended.map(|()| Step::End),
+            _ = paused.wait_for(|paused| *paused) => life.cancel(),
+        }
+        // What has begun goes on to its end; what was fetched and has not begun goes back with the source.
+        running.await.map(|()| Step::Again)
     }
 }
 
@@ -90,7 +131,8 @@ impl Subscription {
 impl Work for Subscription {
     async fn step(&mut self) -> Result<Step, String> {
         match self.live().await {
-            Ok(()) | Err(BackendError::Closed) => Ok(Step::End),
+            Ok(step) => Ok(step),
+            Err(BackendError::Closed) => Ok(Step::End),
             Err(error) => {
                 let error = error.to_string();
                 self.trouble.send_replace(Some(error.clone()));

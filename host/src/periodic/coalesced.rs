@@ -94,6 +94,10 @@ impl Action for Coalesced {
     fn identity(&self) -> Identity {
         self.action.identity()
     }
+
+    fn supersede(&self, over: bool) {
+        self.action.supersede(over);
+    }
 }
 
 #[cfg(test)]

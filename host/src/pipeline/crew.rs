@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinSet;
 
-use super::gate::{Allowed, Gate};
+use super::gate::Allowed;
 use super::inflight::{Permit, Permits};
 use super::{Delivery, Pipeline, report};
 use crate::backend::Settlement;
@@ -37,15 +37,8 @@ pub(super) struct End {
 /// The tasks of one pipeline. Dropping it ends them; what was in flight comes again.
 #[derive(Debug)]
 pub(super) struct Crew {
-    place: Place,
-    tasks: Arc<Tasks>,
-}
-
-/// What every task of a crew knows.
-#[derive(Debug, Clone)]
-struct Place {
     pipeline: Arc<Pipeline>,
-    gate: Arc<Gate>,
+    tasks: Arc<Tasks>,
 }
 
 #[derive(Debug, Default)]
@@ -80,20 +73,20 @@ impl Part {
 }
 
 impl Crew {
-    pub(super) fn new(pipeline: Arc<Pipeline>, gate: Arc<Gate>) -> Self {
+    pub(super) fn new(pipeline: Arc<Pipeline>) -> Self {
         Self {
-            place: Place { pipeline, gate },
+            pipeline,
             tasks: Arc::default(),
         }
     }
 
     /// Starts the journeys of a batch.
     pub(super) fn take(&self, batch: Vec<Delivery>, permits: Permits, allowed: Allowed) {
-        let Some(pauses) = self.place.gate.took(batch.len(), allowed) else {
+        let Some(pauses) = self.pipeline.gate.took(batch.len(), allowed) else {
             return;
         };
         for part in permits.spread(batch) {
-            begin(&self.place, &self.tasks, part, pauses);
+            begin(&self.pipeline, &self.tasks, part, pauses);
         }
         while self.tasks.lock().try_join_next().is_some() {}
     }
@@ -105,52 +98,54 @@ impl Crew {
     }
 }
 
-fn begin(place: &Place, tasks: &Arc<Tasks>, messages: VecDeque<Waiting>, pauses: usize) {
+fn begin(pipeline: &Arc<Pipeline>, tasks: &Arc<Tasks>, messages: VecDeque<Waiting>, pauses: usize) {
     let messages = Mutex::new(messages);
     let part = Arc::new(Part { messages, pauses });
     // Weak, since the tasks must not keep each other.
     let (behind, others) = (part.clone(), Arc::downgrade(tasks));
-    let here = place.clone();
+    let here = pipeline.clone();
     let make_way = move || move_on(&here, &others, &behind);
-    let work = work(place.clone(), part);
+    let work = work(pipeline.clone(), part);
     tasks.lock().spawn(relief::scope(Arc::new(make_way), work));
 }
 
 /// What waits behind a call that runs long gets a task of its own.
-fn move_on(place: &Place, tasks: &Weak<Tasks>, part: &Part) {
+fn move_on(pipeline: &Arc<Pipeline>, tasks: &Weak<Tasks>, part: &Part) {
     let rest = part.take();
     if let Some(tasks) = tasks.upgrade().filter(|_| !rest.is_empty()) {
-        begin(place, &tasks, rest, part.pauses);
+        begin(pipeline, &tasks, rest, part.pauses);
     }
 }
 
 /// Takes the messages of a part along, one after the other as long as none waits.
-async fn work(place: Place, part: Arc<Part>) {
-    let Place { pipeline, gate } = &place;
+async fn work(pipeline: Arc<Pipeline>, part: Arc<Part>) {
+    let mut view = None;
     let mut journeys = FuturesUnordered::new();
     let mut settling = FuturesUnordered::new();
     let mut ends: Vec<End> = Vec::new();
     loop {
-        if gate.pauses() != part.pauses {
+        if pipeline.gate.pauses() != part.pauses {
             drop(part.take());
         }
         let next = part.next();
         let more = next.is_some();
         if let Some((delivery, permit)) = next {
-            let mut journey = Box::pin(pipeline.journey(delivery, permit));
+            let at = pipeline.live.view(view.take());
+            let mut journey = Box::pin(pipeline.journey(at.clone(), delivery, permit));
+            view = Some(at);
             match futures_util::poll!(journey.as_mut()) {
-                Poll::Ready(end) => ends.push(end),
+                Poll::Ready(end) => ends.extend(end),
                 Poll::Pending => journeys.push(journey),
             }
         }
         if !journeys.is_empty()
             && let Poll::Ready(Some(end)) = futures_util::poll!(journeys.next())
         {
-            ends.push(end);
+            ends.extend(end);
         }
         let long = took_long(&ends);
         if is_due(&ends, more) {
-            settling.push(settle(&place, std::mem::take(&mut ends)));
+            settling.push(settle(&pipeline, std::mem::take(&mut ends)));
         }
         if more {
             // Nothing waits, but others of this thread want their turn.
@@ -159,8 +154,9 @@ async fn work(place: Place, part: Arc<Part>) {
             }
             continue;
         }
+        view = None;
         tokio::select! {
-            Some(end) = journeys.next(), if !journeys.is_empty() => ends.push(end),
+            Some(end) = journeys.next(), if !journeys.is_empty() => ends.extend(end),
             Some(()) = settling.next(), if !settling.is_empty() => {}
             else => return,
         }
@@ -185,11 +181,11 @@ fn took_long(ends: &[End]) -> bool {
 }
 
 /// Settles together what has ended; the order is that of the calls of this function.
-fn settle(place: &Place, ends: Vec<End>) -> impl Future<Output = ()> + use<> {
-    let Place { pipeline, gate } = place;
+fn settle(pipeline: &Pipeline, ends: Vec<End>) -> impl Future<Output = ()> + use<> {
     let verdicts = ends.iter().map(|end| &end.settlement.verdict);
-    if let Some(change) = gate.ended(verdicts) {
-        report::changed(&pipeline.queue, change, &pipeline.access.limits);
+    if let Some(change) = pipeline.gate.ended(verdicts) {
+        let serving = pipeline.serving();
+        report::changed(&pipeline.queue, change, &serving.version.access.limits);
     }
     let mut settlements = Vec::with_capacity(ends.len());
     let mut permits = Vec::with_capacity(ends.len());

@@ -1,7 +1,7 @@
 //! Waits until a plugin may take messages: the asynchronous side of [`crate::throttle`], with its clock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -15,7 +15,7 @@ use crate::throttle::{Change, Room, Throttle};
 #[derive(Debug)]
 pub(super) struct Gate {
     /// `None`: nothing is limited, and nothing is counted.
-    throttle: Option<Mutex<Throttle>>,
+    throttle: Mutex<Option<Throttle>>,
     changed: Notify,
     /// How often it was closed because the plugin kept failing.
     pauses: AtomicUsize,
@@ -33,29 +33,34 @@ pub(super) struct Allowed {
 
 impl Gate {
     pub(super) fn new(limits: &Limits) -> Self {
-        let limited = limits.rate.is_some() || limits.breaker.is_some();
-        let throttle = || Mutex::new(Throttle::new(limits.rate, limits.breaker));
         Self {
-            throttle: limited.then(throttle),
+            throttle: Mutex::new(throttle(limits)),
             changed: Notify::new(),
             pauses: AtomicUsize::new(0),
             began: Instant::now(),
         }
     }
 
+    /// Begins again with these limits, and with nothing against the plugin.
+    pub(super) fn renew(&self, limits: &Limits) {
+        *self.lock() = throttle(limits);
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Throttle>> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until something may be received.
     pub(super) async fn room(&self) -> Allowed {
         loop {
             let pauses = self.pauses();
-            let Some(throttle) = &self.throttle else {
-                let most = usize::MAX;
-                return Allowed { most, pauses };
-            };
             let changed = self.changed.notified();
-            let room = throttle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .room(self.began.elapsed());
+            let now = self.began.elapsed();
+            let room = match &mut *self.lock() {
+                Some(throttle) => throttle.room(now),
+                None => Room::Now(usize::MAX),
+            };
             match room {
                 Room::Now(most) => return Allowed { most, pauses },
                 Room::Later(when) => tokio::select! {
@@ -74,8 +79,7 @@ impl Gate {
     /// So many were received. Returns how often the gate has been closed, or `None` if that happened while they were
     /// waited for: they go back then.
     pub(super) fn took(&self, count: usize, allowed: Allowed) -> Option<usize> {
-        if let Some(throttle) = &self.throttle {
-            let mut throttle = throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(throttle) = &mut *self.lock() {
             if self.pauses() != allowed.pauses {
                 return None;
             }
@@ -86,11 +90,8 @@ impl Gate {
 
     /// These have ended together. Returns whether the plugin is paused or works again from now on.
     pub(super) fn ended<'a>(&self, verdicts: impl Iterator<Item = &'a Verdict>) -> Option<Change> {
-        let mut throttle = self
-            .throttle
-            .as_ref()?
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut locked = self.lock();
+        let throttle = locked.as_mut()?;
         let now = self.began.elapsed();
         let mut last = None;
         for failed in verdicts.filter_map(failing) {
@@ -99,12 +100,17 @@ impl Gate {
         if last == Some(Change::Paused) {
             self.pauses.fetch_add(1, Ordering::Relaxed);
         }
-        drop(throttle);
+        drop(locked);
         if last.is_some() {
             self.changed.notify_one();
         }
         last
     }
+}
+
+fn throttle(limits: &Limits) -> Option<Throttle> {
+    let limited = limits.rate.is_some() || limits.breaker.is_some();
+    limited.then(|| Throttle::new(limits.rate, limits.breaker))
 }
 
 /// Whether the plugin failed. `None` where the message was at fault, or where the handler asked for another attempt.

@@ -33,7 +33,7 @@ pub(super) fn outcome(action: &dyn Action, call: &Call, outcome: &Outcome) {
     let plugin = identity.plugin.as_deref().unwrap_or("native");
     let (message, topic, attempt) = (&call.message.identifier, &call.message.topic, call.attempt);
     match outcome {
-        Outcome::Done(_) => {}
+        Outcome::Done(_) | Outcome::Superseded => {}
         Outcome::Rejected(why) => {
             tracing::info!(plugin, message_id = %message, %topic, attempt, "rejected: {why}");
         }

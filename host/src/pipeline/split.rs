@@ -15,7 +15,7 @@ pub(super) fn split(
     let copy = |route: &&Route| Outgoing {
         to: Destination::Queue(queue.name.clone()),
         key: delivery.key.clone(),
-        route: Some(route.index),
+        route: Some(route.number),
         ..Outgoing::new(message.clone())
     };
     Conclusion {

@@ -96,12 +96,24 @@ impl Loader {
     /// # Errors
     /// [`LoadError`] with the file and what is wrong with it.
     pub async fn load(&self, spec: PluginSpec) -> Result<Arc<Plugin>, LoadError> {
+        let bytes = read(&spec)?;
+        self.load_read(spec, bytes).await
+    }
+
+    /// The same of a file that was read already, within its limit.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(crate) async fn load_read(
+        &self,
+        spec: PluginSpec,
+        bytes: Vec<u8>,
+    ) -> Result<Arc<Plugin>, LoadError> {
         let file = spec.file.clone();
         let refused = |error: String| LoadError::Refused {
             file: file.clone(),
             error,
         };
-        let bytes = read(&spec)?;
         let found = digest(&bytes);
         if spec.digest.as_ref().is_some_and(|pinned| *pinned != found) {
             return Err(refused(format!(
@@ -175,7 +187,8 @@ impl Loader {
     }
 }
 
-fn read(spec: &PluginSpec) -> Result<Vec<u8>, LoadError> {
+/// Reads the component, if it is not too large.
+pub(crate) fn read(spec: &PluginSpec) -> Result<Vec<u8>, LoadError> {
     let failed = |error| LoadError::File {
         file: spec.file.clone(),
         error,

@@ -66,15 +66,22 @@ impl Pool {
         }
     }
 
-    /// Waits for a turn and takes a warm instance or makes one.
-    pub(super) async fn acquire(&self) -> Result<(Instance, Slot<'_>), GuestError> {
-        let mut turn = self.turns.next().await;
+    /// Nobody waits for a turn any more, and idle instances end; once it is `over`, nobody gets one either.
+    pub(super) fn supersede(&self, over: bool) {
+        self.turns.send_away(over);
+    }
+
+    /// Waits for a turn and takes a warm instance or makes one; `None` if it was superseded meanwhile.
+    pub(super) async fn acquire(&self) -> Result<Option<(Instance, Slot<'_>)>, GuestError> {
+        let Some(mut turn) = self.turns.next().await else {
+            return Ok(None);
+        };
         if let Some(Warm {
             instance,
             uses_left,
         }) = turn.take()
         {
-            return Ok((instance, Slot { turn, uses_left }));
+            return Ok(Some((instance, Slot { turn, uses_left })));
         }
         let instance = self
             .guest
@@ -84,6 +91,6 @@ impl Pool {
             Isolation::Reuse => rand::random_range(USES),
             Isolation::Message => 1,
         };
-        Ok((instance, Slot { turn, uses_left }))
+        Ok(Some((instance, Slot { turn, uses_left })))
     }
 }

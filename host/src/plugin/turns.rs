@@ -16,9 +16,37 @@ pub(super) struct Turns<T>(Arc<Shared<T>>);
 #[derive(Debug)]
 struct Shared<T> {
     shelves: Box<[Shelf<T>]>,
-    line: Mutex<VecDeque<oneshot::Sender<Grant<T>>>>,
-    /// The length of the line, so that nobody who is done has to look at it when it is empty.
+    line: Mutex<Line<T>>,
+    /// The length of the line, so that nobody who is done has to look at it when it is empty; as long as it can be when it
+    /// is closed, so that everybody looks.
     waiting: AtomicUsize,
+}
+
+/// Those who wait.
+#[derive(Debug)]
+struct Line<T> {
+    waiting: VecDeque<oneshot::Sender<Grant<T>>>,
+    /// Nobody gets a turn any more.
+    closed: bool,
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            closed: false,
+        }
+    }
+}
+
+impl<T> Line<T> {
+    fn len(&self) -> usize {
+        if self.closed {
+            usize::MAX
+        } else {
+            self.waiting.len()
+        }
+    }
 }
 
 /// As far from its neighbours as two lines of a cache.
@@ -93,36 +121,66 @@ impl<T> Turns<T> {
         }))
     }
 
-    /// Waits for a turn, in the order of the calls.
-    pub(super) async fn next(&self) -> Turn<'_, T> {
+    /// Ends the waiting, also from now on if it is to `close`, and drops what was left. Turns that are out go on.
+    pub(super) fn send_away(&self, close: bool) {
+        let shared = &self.0;
+        let mut line = shared.line();
+        line.closed |= close;
+        let waiting = std::mem::take(&mut line.waiting);
+        shared.waiting.store(line.len(), Ordering::SeqCst);
+        drop(line);
+        drop(waiting);
+        for shelf in &shared.shelves {
+            let left = shelf.lock().clear();
+            drop(left);
+        }
+    }
+
+    /// Waits for a turn, in the order of the calls; `None` for who was sent away.
+    pub(super) async fn next(&self) -> Option<Turn<'_, T>> {
         let shared = &self.0;
         let turn = |left| Turn { turns: self, left };
         // Nobody overtakes those who wait.
         if shared.waiting.load(Ordering::SeqCst) == 0
             && let Some(left) = shared.find()
         {
-            return turn(left);
+            return Some(turn(left));
         }
         loop {
             let (sender, receiver) = oneshot::channel();
             {
                 let mut line = shared.line();
-                line.push_back(sender);
+                if line.closed {
+                    return None;
+                }
+                line.waiting.push_back(sender);
                 shared.waiting.store(line.len(), Ordering::SeqCst);
             }
             // Whoever was done before that did not see the line.
             hand_over(shared);
-            if let Ok(mut grant) = receiver.await
-                && let Some(left) = grant.turn.take()
-            {
-                return turn(left);
+            let mut grant = receiver.await.ok()?;
+            if let Some(left) = grant.turn.take() {
+                return Some(turn(left));
             }
         }
     }
 }
 
+impl<T> Shelf<T> {
+    fn lock(&self) -> MutexGuard<'_, Free<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Free<T> {
+    fn clear(&mut self) -> Vec<T> {
+        self.bare += self.left.len();
+        std::mem::take(&mut self.left)
+    }
+}
+
 impl<T> Shared<T> {
-    fn line(&self) -> MutexGuard<'_, VecDeque<oneshot::Sender<Grant<T>>>> {
+    fn line(&self) -> MutexGuard<'_, Line<T>> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -136,7 +194,7 @@ impl<T> Shared<T> {
     /// A free turn; one with something left first, since what is left is warm.
     fn find(&self) -> Option<Option<T>> {
         self.nearest().find_map(|shelf| {
-            let mut free = shelf.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut free = shelf.lock();
             match free.left.pop() {
                 Some(left) => Some(Some(left)),
                 None if free.bare > 0 => {
@@ -150,8 +208,11 @@ impl<T> Shared<T> {
 }
 
 fn give_back<T>(shared: &Arc<Shared<T>>, turn: Option<T>) {
+    let waiting = shared.waiting.load(Ordering::SeqCst);
+    // Nobody comes for what is left when it is closed.
+    let turn = turn.filter(|_| waiting < usize::MAX);
     if let Some(shelf) = shared.nearest().next() {
-        let mut free = shelf.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = shelf.lock();
         match turn {
             Some(left) => free.left.push(left),
             None => free.bare += 1,
@@ -167,10 +228,14 @@ fn hand_over<T>(shared: &Arc<Shared<T>>) {
     loop {
         let mut line = shared.line();
         // Whoever has stopped waiting leaves the line here.
-        line.retain(|sender| !sender.is_closed());
-        let turn = if line.is_empty() { None } else { shared.find() };
+        line.waiting.retain(|sender| !sender.is_closed());
+        let turn = if line.waiting.is_empty() {
+            None
+        } else {
+            shared.find()
+        };
         let first = if turn.is_some() {
-            line.pop_front()
+            line.waiting.pop_front()
         } else {
             None
         };
@@ -218,7 +283,7 @@ mod tests {
                     } else {
                         Ok(next.await)
                     };
-                    let Ok(mut turn) = turn else { continue };
+                    let Ok(Some(mut turn)) = turn else { continue };
                     let now = running.fetch_add(1, Ordering::SeqCst) + 1;
                     most.fetch_max(now, Ordering::SeqCst);
                     let left = turn.take().unwrap_or(0);
@@ -233,7 +298,8 @@ mod tests {
         }
         assert_eq!(most.load(Ordering::SeqCst), 3);
         let all = [turns.next().await, turns.next().await, turns.next().await];
-        let count: u32 = all.into_iter().filter_map(|mut turn| turn.take()).sum();
+        let all = all.into_iter().flatten();
+        let count: u32 = all.filter_map(|mut turn| turn.take()).sum();
         assert!(count >= 171 * 50, "{count} calls have had a turn");
     }
 
@@ -253,5 +319,27 @@ mod tests {
         // `second` gave its turn back as its result was dropped.
         assert!(futures_util::poll!(&mut third).is_ready());
         assert!(futures_util::poll!(&mut fourth).is_ready());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_what_is_closed_and_nothing_is_kept_there() {
+        let turns = Turns::<Arc<()>>::new(2);
+        let (left, kept) = (Arc::new(()), Arc::new(()));
+        let mut out = turns.next().await.unwrap();
+        out.leave(left.clone());
+        turns.next().await.unwrap().leave(kept.clone());
+        let other = turns.next().await.unwrap();
+        let mut waiting = Box::pin(turns.next());
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        turns.send_away(false);
+        assert!(waiting.await.is_none());
+        let mut waiting = Box::pin(turns.next());
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        turns.send_away(true);
+        assert!(waiting.await.is_none());
+        assert!(turns.next().await.is_none());
+        drop((out, other));
+        assert!(turns.next().await.is_none());
+        assert_eq!(Arc::strong_count(&kept), 1, "what was left is gone");
     }
 }

@@ -9,7 +9,7 @@ use sandbar::call::Access;
 use sandbar::dispatch::{Dispatcher, Kind, ResponseError};
 use sandbar::handler::Port;
 use sandbar::message::Payload;
-use sandbar::pipeline::Pipeline;
+use sandbar::pipeline::{Pipeline, Version};
 use sandbar::plugin::{Grants, Limits};
 use sandbar::retry::RetryPolicy;
 use sandbar::store::Store;
@@ -72,14 +72,13 @@ async fn serve(limits: Limits, messages: usize) -> (Arc<Service>, Arc<MemoryBack
         store: backend.clone(),
         client: None,
     };
-    let pipeline = Pipeline {
-        backend: backend.clone(),
-        queue,
-        form: Form::Native,
+    let version = Version::new(
+        Form::Native,
         dispatcher,
-        access: Arc::new(access),
-        retry: RetryPolicy::default(),
-    };
+        Arc::new(access),
+        RetryPolicy::default(),
+    );
+    let pipeline = Pipeline::new(backend.clone(), queue, version);
     let port = Port::start(Arc::new(pipeline)).await.unwrap();
     (service, backend, port)
 }

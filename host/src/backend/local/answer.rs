@@ -44,6 +44,7 @@ pub(super) enum Report {
     Done(LettersDone),
     Overview(Overview),
     Purged(u64),
+    Host(String),
 }
 
 impl Answer {

@@ -64,6 +64,17 @@ impl LocalBackend {
         self.connection.welcome().pid
     }
 
+    /// Asks the host that owns the data folder, in words that it understands.
+    ///
+    /// # Errors
+    /// [`BackendError::Invalid`] when no host owns it; otherwise as every call.
+    pub async fn ask_host(&self, question: &str) -> Result<String, BackendError> {
+        match self.call(Call::Operate(Operation::Host(question))).await? {
+            Answer::Operated(Report::Host(answer)) => Ok(answer),
+            other => Err(other.into_error()),
+        }
+    }
+
     /// Asks something short.
     async fn call(&self, call: Call<'_>) -> Result<Answer, BackendError> {
         let _share = self.requests.share(0).await;

@@ -2,10 +2,12 @@
 //!
 //! What happens on a connection is in [`super::session`].
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
@@ -53,6 +55,14 @@ impl Server {
 pub(super) struct Owner {
     pub(super) backend: Arc<dyn Backend>,
     pub(super) store: Arc<dyn Store>,
+    pub(super) steward: Option<Arc<dyn Steward>>,
+}
+
+/// Answers what is asked of the host and not of its broker. What is said is not known here.
+#[async_trait]
+pub trait Steward: Send + Sync + fmt::Debug {
+    /// The answer to a question, both as text.
+    async fn ask(&self, question: &str) -> String;
 }
 
 /// Lets other processes use a backend and its store through the socket of a data folder. Only the owner of the folder
@@ -68,6 +78,22 @@ pub fn serve(
     backend: Arc<dyn Backend>,
     store: Arc<dyn Store>,
 ) -> Result<Server, BackendError> {
+    serve_host(dir, backend, store, None)
+}
+
+/// The same for a host, with somebody who answers for it.
+///
+/// # Errors
+/// As [`serve`].
+///
+/// # Panics
+/// As [`serve`].
+pub fn serve_host(
+    dir: &Path,
+    backend: Arc<dyn Backend>,
+    store: Arc<dyn Store>,
+    steward: Option<Arc<dyn Steward>>,
+) -> Result<Server, BackendError> {
     let (listener, file) = socket::listen(dir).map_err(|error| {
         let path = dir.join(NAME);
         BackendError::Unavailable(format!(
@@ -76,7 +102,11 @@ pub fn serve(
         ))
     })?;
     let stop = CancellationToken::new();
-    let owner = Arc::new(Owner { backend, store });
+    let owner = Arc::new(Owner {
+        backend,
+        store,
+        steward,
+    });
     let accepting = tokio::spawn(accept(listener, owner, stop.clone()));
     Ok(Server {
         stop: stop.drop_guard(),

@@ -24,6 +24,7 @@ impl<'a> From<&'a Report> for Operated<'a> {
                 kept: overview.kept,
             },
             Report::Purged(count) => Self::Purged(*count),
+            Report::Host(answer) => Self::Host(Cow::Borrowed(answer)),
         }
     }
 }
@@ -41,6 +42,7 @@ impl Operated<'_> {
                 kept,
             }),
             Self::Purged(count) => Report::Purged(count),
+            Self::Host(answer) => Report::Host(answer.into_owned()),
         })
     }
 }

@@ -21,6 +21,8 @@ pub(in super::super) enum Operation<'a> {
     PurgeLetters(Cow<'a, LetterPart>),
     Overview,
     PurgeQueue(&'a str),
+    /// What the host is asked, in words that are its own.
+    Host(&'a str),
 }
 
 /// What is answered.
@@ -36,6 +38,7 @@ pub(in super::super) enum Operated<'a> {
         kept: u64,
     },
     Purged(u64),
+    Host(Cow<'a, str>),
 }
 
 /// A [`crate::store::KeptLetter`].

@@ -5,6 +5,7 @@ use super::super::convert::parse;
 use super::super::frame::Illegible;
 use super::super::protocol::Operation;
 use super::Session;
+use crate::backend::BackendError;
 
 /// The most letters of one page, so that it fits into a frame.
 const PAGE: u32 = 1_000;
@@ -41,6 +42,15 @@ impl Session {
                 let purged = backend.purge_queue(&parse(name)?).await;
                 let purged = purged.map(Report::Purged);
                 return Ok(purged.map_or_else(Answer::Failed, Answer::Operated));
+            }
+            Operation::Host(question) => {
+                let Some(steward) = &self.owner.steward else {
+                    let nobody =
+                        "what owns this data folder is no host; start one with `sandbar run`";
+                    return Ok(Answer::Failed(BackendError::Invalid(nobody.to_owned())));
+                };
+                let answer = steward.ask(question).await;
+                return Ok(Answer::Operated(Report::Host(answer)));
             }
         };
         Ok(stored.map_or_else(Answer::StoreFailed, Answer::Operated))

@@ -1,0 +1,367 @@
+//! Which version of each plugin a host serves: what the files say, what an operator chose, and what is remembered of both.
+//!
+//! Files are looked at when they change (`deploy/look.rs`), operators ask through the host's socket (`deploy/verbs.rs`, in
+//! the words of `deploy/said.rs`). Both end at [`Host::reload`], one after the other. What a version is and how it takes the
+//! place of another is not known here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::clock;
+use crate::config::{self, Config, ConfigError};
+use crate::control::{Host, ReloadOutcome, ServedPlugin};
+use crate::guest::digest;
+use crate::plugin::read;
+use crate::registry::{Choice, History, Registry, RegistryError, Verdict};
+use crate::watch::{Rest, Stamp};
+
+mod look;
+mod said;
+mod verbs;
+
+pub use said::{Answer, Outcome, PluginStatus, Question, State as PluginState, Version};
+
+/// How a configuration is read again.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// What it is made of.
+    pub options: config::Options,
+    /// Plugins that were named beside it.
+    pub files: Vec<PathBuf>,
+}
+
+/// What a host serves at its start.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The plugins, each with the component that was chosen.
+    pub plugins: Vec<ServedPlugin>,
+    /// What is served where a component cannot be loaded.
+    pub instead: BTreeMap<String, PathBuf>,
+    /// Who receives nothing.
+    pub paused: Vec<String>,
+    /// Who is not served because it was removed.
+    pub removed: Vec<String>,
+}
+
+/// The deployments of a host that runs. Dropping it ends the watching; the host goes on.
+#[derive(Debug)]
+pub struct Deployments {
+    shared: Arc<Shared>,
+    _watching: Option<AbortOnDropHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    host: Host,
+    registry: Option<Registry>,
+    origin: Origin,
+    began: Instant,
+    /// One change at a time.
+    state: tokio::sync::Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    config: Config,
+    config_stamp: Option<Stamp>,
+    rest: Rest,
+    /// What was made of the files, by the name of the plugin.
+    applied: HashMap<String, Applied>,
+    /// What was said already of something that stays wrong.
+    said: HashMap<String, String>,
+}
+
+/// A plugin as it is described, and the file as it was when that was acted on.
+#[derive(Debug, Clone, PartialEq)]
+struct Applied {
+    served: ServedPlugin,
+    stamp: Option<Stamp>,
+    /// It was refused; another change may be what it needs.
+    refused: bool,
+}
+
+/// Decides what a host serves at its start.
+///
+/// # Errors
+/// When the registry cannot be read, or the configuration of a plugin that was deployed is wrong.
+pub fn plan(
+    config: &Config,
+    plugins: Vec<ServedPlugin>,
+    registry: Option<&Registry>,
+) -> Result<Plan, PlanError> {
+    let mut plan = Plan::default();
+    let Some(registry) = registry else {
+        plan.plugins = plugins;
+        return Ok(plan);
+    };
+    let names: Vec<String> = plugins.iter().map(|it| it.spec.name.clone()).collect();
+    for mut served in plugins {
+        let name = served.spec.name.clone();
+        let history = registry.read(&name)?;
+        // What cannot be read is refused when it is loaded.
+        let found = read(&served.spec).ok().map(|bytes| digest(&bytes));
+        match found.as_deref().map(|found| history.choose(Some(found))) {
+            Some(Choice::Nothing) => {
+                plan.removed.push(name);
+                continue;
+            }
+            Some(Choice::Kept(digest)) if registry.component(&digest).is_file() => {
+                served.spec.file = registry.component(&digest);
+            }
+            Some(Choice::Kept(_) | Choice::File) | None => {}
+        }
+        plan.add(registry, &history, served);
+    }
+    for name in registry.names()? {
+        let history = registry.read(&name)?;
+        if let Choice::Kept(digest) = history.choose(None)
+            && !names.contains(&name)
+        {
+            let served = config.served_as(&name, &registry.component(&digest))?;
+            plan.add(registry, &history, served);
+        }
+    }
+    Ok(plan)
+}
+
+/// Why a plan cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl Plan {
+    fn add(&mut self, registry: &Registry, history: &History, served: ServedPlugin) {
+        let name = served.spec.name.clone();
+        let live = history.live().map(|live| registry.component(&live.digest));
+        if let Some(live) = live.filter(|live| live.is_file() && *live != served.spec.file) {
+            self.instead.insert(name.clone(), live);
+        }
+        if history.paused {
+            self.paused.push(name);
+        }
+        self.plugins.push(served);
+    }
+}
+
+impl Deployments {
+    /// Remembers what a host serves, and follows the files if the configuration says so.
+    ///
+    /// # Errors
+    /// When the registry cannot be written.
+    pub async fn start(
+        host: Host,
+        registry: Option<Registry>,
+        config: Config,
+        origin: Origin,
+    ) -> Result<Self, RegistryError> {
+        let watch = config.watch.value;
+        let file = config.file.clone();
+        let state = State {
+            config,
+            config_stamp: file.as_deref().and_then(Stamp::of),
+            rest: Rest::default(),
+            applied: HashMap::new(),
+            said: HashMap::new(),
+        };
+        let shared = Arc::new(Shared {
+            host,
+            registry,
+            origin,
+            began: Instant::now(),
+            state: tokio::sync::Mutex::new(state),
+        });
+        shared.remember().await?;
+        let watching =
+            watch.then(|| AbortOnDropHandle::new(tokio::spawn(look::follow(shared.clone()))));
+        Ok(Self {
+            shared,
+            _watching: watching,
+        })
+    }
+
+    /// Answers an operator.
+    pub async fn ask(&self, question: Question) -> Answer {
+        self.shared.ask(question).await
+    }
+
+    /// Who answers what is asked on the socket.
+    #[must_use]
+    pub fn steward(&self) -> Arc<dyn crate::backend::local::Steward> {
+        self.shared.clone()
+    }
+}
+
+impl Shared {
+    /// Remembers what was started, and that files were acted on as they are described.
+    async fn remember(&self) -> Result<(), RegistryError> {
+        let mut state = self.state.lock().await;
+        for plugin in self.host.plugins() {
+            let Some(registry) = &self.registry else {
+                break;
+            };
+            let mut history = registry.read(&plugin.name)?;
+            if history
+                .live()
+                .is_some_and(|live| live.digest == *plugin.digest)
+            {
+                continue;
+            }
+            let Some((_, served)) = self.host.plugin(&plugin.name) else {
+                continue;
+            };
+            match read(&served.spec) {
+                Ok(bytes) if digest(&bytes) == *plugin.digest => {
+                    registry.keep(&plugin.digest, &bytes)?;
+                }
+                // It has changed since; the version comes again with the next look.
+                _ => continue,
+            }
+            history.add(&plugin.digest, clock::now_ms(), "start", Verdict::Served);
+            registry.write(&plugin.name, &mut history)?;
+        }
+        let (described, _) = state.config.served_now(&self.origin.files);
+        for served in described {
+            // A file that was changed since is another one than what was loaded.
+            let stamp = Stamp::of(&served.spec.file);
+            state.rest.known(&served.spec.file, stamp);
+            let name = served.spec.name.clone();
+            let live = self
+                .host
+                .plugin(&name)
+                .map(|(plugin, _)| plugin.digest.clone());
+            let bytes = read(&served.spec).ok();
+            let same = bytes.is_some_and(|bytes| {
+                let found = digest(&bytes);
+                let chosen = self
+                    .history(&name)
+                    .map(|history| history.choose(Some(&found)));
+                live.as_deref() == Some(&found) || !matches!(chosen, None | Some(Choice::File))
+            });
+            if same {
+                let refused = false;
+                let applied = Applied {
+                    served,
+                    stamp,
+                    refused,
+                };
+                state.applied.insert(name, applied);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is remembered of a plugin, if anything can be.
+    fn history(&self, name: &str) -> Option<History> {
+        self.registry.as_ref()?.read(name).ok()
+    }
+
+    /// Serves a component as described, and remembers what became of it. `change` is for what follows from it when it is
+    /// served.
+    async fn serve(
+        &self,
+        served: ServedPlugin,
+        bytes: Vec<u8>,
+        by: By<'_>,
+        change: impl FnOnce(&mut History),
+    ) -> Served {
+        let (name, found) = (served.spec.name.clone(), digest(&bytes));
+        let kept = match &self.registry {
+            Some(registry) => registry.keep(&found, &bytes).map(drop),
+            None => Ok(()),
+        };
+        let outcome = match kept {
+            Ok(()) => self.host.reload_read(served, bytes).await,
+            Err(error) => ReloadOutcome::RolledBack(error.to_string()),
+        };
+        let verdict = match &outcome {
+            ReloadOutcome::RolledBack(reason) => Verdict::Failed(reason.clone()),
+            ReloadOutcome::Unchanged | ReloadOutcome::Swapped => Verdict::Served,
+        };
+        if by.patient && matches!(outcome, ReloadOutcome::RolledBack(_)) {
+            return Served {
+                outcome,
+                digest: found,
+                number: None,
+            };
+        }
+        let unchanged = outcome == ReloadOutcome::Unchanged;
+        let written = self.write(&name, |history| {
+            let number = match unchanged {
+                true => history.live().map(|live| live.number),
+                false => None,
+            };
+            let number = number
+                .unwrap_or_else(|| history.add(&found, clock::now_ms(), by.who, verdict.clone()));
+            if verdict == Verdict::Served {
+                change(history);
+            }
+            number
+        });
+        let number = written.unwrap_or_else(|error| {
+            tracing::error!(plugin = %name, "what is served now will be forgotten: {error}");
+            None
+        });
+        Served {
+            outcome,
+            digest: found,
+            number,
+        }
+    }
+
+    /// Changes what is remembered of a plugin.
+    fn write<T>(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut History) -> T,
+    ) -> Result<Option<T>, RegistryError> {
+        let Some(registry) = &self.registry else {
+            return Ok(None);
+        };
+        let mut history = registry.read(name)?;
+        let changed = change(&mut history);
+        registry.write(name, &mut history)?;
+        Ok(Some(changed))
+    }
+}
+
+/// Who wants a component served.
+#[derive(Debug, Clone, Copy)]
+struct By<'a> {
+    who: &'a str,
+    /// A refusal is not remembered: it may be over in a moment.
+    patient: bool,
+}
+
+/// What became of a component.
+#[derive(Debug)]
+struct Served {
+    outcome: ReloadOutcome,
+    digest: String,
+    /// The number of the version, if it is remembered.
+    number: Option<u64>,
+}
+
+/// Reads a component off the threads that serve messages.
+async fn read_apart(served: &ServedPlugin) -> Result<Vec<u8>, String> {
+    let spec = served.spec.clone();
+    match tokio::task::spawn_blocking(move || read(&spec)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The digest of a file, if there is one.
+fn digest_of(file: &Path) -> Option<String> {
+    std::fs::read(file).ok().map(|bytes| digest(&bytes))
+}

@@ -1,0 +1,184 @@
+//! What an operator asks a running host, and what is answered: as JSON on the host's socket.
+//!
+//! Only data. The shapes are the ones that `--json` prints as well.
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::ReloadOutcome;
+use crate::registry::Record;
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "verb")]
+pub enum Question {
+    /// All plugins.
+    List,
+    /// One of them.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Another component in the place of a plugin, or a new plugin.
+    Deploy {
+        /// Its name.
+        name: String,
+        /// Where the component is, from the root.
+        file: std::path::PathBuf,
+        /// Its digest, so that nothing else is deployed.
+        digest: String,
+        /// Who asks.
+        who: String,
+    },
+    /// An earlier version again.
+    Rollback {
+        /// Whose.
+        name: String,
+        /// Which; `None`: the one before.
+        to: Option<u64>,
+        /// Who asks.
+        who: String,
+    },
+    /// Lets its messages wait.
+    Pause {
+        /// Whose.
+        name: String,
+    },
+    /// Has them handled again.
+    Resume {
+        /// Whose.
+        name: String,
+    },
+    /// Stops to serve it.
+    Remove {
+        /// Which.
+        name: String,
+        /// Who asks.
+        who: String,
+    },
+    /// Its versions.
+    History {
+        /// Whose.
+        name: String,
+    },
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// To [`Question::List`].
+    Plugins(Vec<PluginStatus>),
+    /// To [`Question::Show`].
+    Plugin(Box<PluginStatus>),
+    /// To [`Question::Deploy`] and [`Question::Rollback`].
+    Served {
+        /// Swapped, or unchanged.
+        outcome: Outcome,
+        /// The version that is live now.
+        version: Version,
+    },
+    /// To [`Question::Pause`] and [`Question::Resume`].
+    Paused(bool),
+    /// To [`Question::Remove`]: whether everything that had begun had ended.
+    Removed {
+        /// Otherwise what was cut off comes again.
+        drained: bool,
+    },
+    /// To [`Question::History`], the newest first.
+    History(Vec<Record>),
+    /// It was not done, and why.
+    Refused(String),
+}
+
+/// How a version came to be live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It is what was served before.
+    Unchanged,
+    /// It took the place of what was served before, or of nothing.
+    Swapped,
+}
+
+/// A version, as far as it has one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// The plugin.
+    pub name: String,
+    /// Its number; `None` where no versions are kept.
+    pub number: Option<u64>,
+    /// The digest of the component.
+    pub digest: String,
+}
+
+/// A plugin of a running host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginStatus {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub state: State,
+    /// Why nothing is received, if that is so.
+    pub trouble: Option<String>,
+    /// The number of its version; `None` where no versions are kept.
+    pub version: Option<u64>,
+    /// The digest of its component.
+    pub digest: String,
+    /// Since when it is live, milliseconds since 1970-01-01 UTC.
+    pub since_ms: Option<i64>,
+    /// Who had it served.
+    pub who: Option<String>,
+    /// Where its component was read.
+    pub file: String,
+    /// Whether an operator chose it instead of the file in the folder of plugins.
+    pub deployed: bool,
+    /// Its queue.
+    pub queue: String,
+    /// What it handles: kind, topic or schedule, description.
+    pub routes: Vec<(String, String, String)>,
+    /// What it may do.
+    pub grants: String,
+    /// Earlier versions that still handle what waited for routes of theirs.
+    pub before: usize,
+}
+
+/// How a plugin is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It handles messages.
+    Serving,
+    /// It was told to let them wait.
+    Paused,
+    /// It cannot receive any at the moment.
+    Troubled,
+    /// It was removed, and is remembered.
+    Removed,
+    /// No version of it could be served so far.
+    Refused,
+}
+
+impl State {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Paused => "paused",
+            Self::Troubled => "troubled",
+            Self::Removed => "removed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl Outcome {
+    /// A refusal is no outcome but an error.
+    pub(super) fn of(outcome: ReloadOutcome) -> Result<Self, String> {
+        match outcome {
+            ReloadOutcome::Unchanged => Ok(Self::Unchanged),
+            ReloadOutcome::Swapped => Ok(Self::Swapped),
+            ReloadOutcome::RolledBack(reason) => Err(reason),
+        }
+    }
+}

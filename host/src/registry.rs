@@ -1,0 +1,203 @@
+//! What is remembered of plugins in the data folder: their last versions with the components themselves, which of them an
+//! operator chose, who is paused or removed.
+//!
+//! `plugins/NAME.json` and `plugins/sha256-….wasm`, each written under another name, flushed and renamed: whatever happens,
+//! there is the old file or the new one, whole. A component is there before anything refers to it. Nothing is loaded and
+//! nothing is served here, and what the entries mean is in `registry/history.rs`.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+mod history;
+
+pub use history::{Choice, Chosen, History, Record, Verdict};
+
+/// The folder within the data folder.
+const FOLDER: &str = "plugins";
+/// How many versions of a plugin are kept when nothing else is said; as many failed ones are remembered.
+pub const DEFAULT_KEEP: usize = 10;
+
+/// The registry of a data folder. One process has it at a time.
+#[derive(Debug)]
+pub struct Registry {
+    dir: PathBuf,
+    keep: usize,
+    _lock: File,
+}
+
+/// Why the registry cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// Another host has it.
+    #[error("another host keeps its plugins in {}; give this one a folder of its own with `--data`", .0.display())]
+    Busy(PathBuf),
+    /// A file cannot be read or written.
+    #[error("{}: {error}; see to the folder, its permissions and its disk", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A file is not what was written.
+    #[error("{} cannot be read: {reason}; move it away to begin anew with what is in the folder of plugins", path.display())]
+    Corrupt {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Registry {
+    /// Opens the registry of a data folder, and makes one if there is none.
+    ///
+    /// # Errors
+    /// [`RegistryError`], with what to do about it.
+    pub fn open(data: &Path, keep: usize) -> Result<Self, RegistryError> {
+        let dir = data.join(FOLDER);
+        let failed = |error| at(&dir, error);
+        fs::create_dir_all(&dir).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        let lock = options.open(dir.join("lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(RegistryError::Busy(dir)),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let keep = keep.max(1);
+        Ok(Self {
+            dir,
+            keep,
+            _lock: lock,
+        })
+    }
+
+    /// The names of all plugins that something is remembered of.
+    ///
+    /// # Errors
+    /// [`RegistryError`], with what to do about it.
+    pub fn names(&self) -> Result<Vec<String>, RegistryError> {
+        names(&self.dir)
+    }
+
+    /// What is remembered of a plugin; of an unknown one nothing.
+    ///
+    /// # Errors
+    /// [`RegistryError`], with what to do about it.
+    pub fn read(&self, name: &str) -> Result<History, RegistryError> {
+        read(&self.dir, name)
+    }
+
+    /// Remembers this of a plugin, and forgets components that nothing refers to any more.
+    ///
+    /// # Errors
+    /// [`RegistryError`], with what to do about it; what was remembered before still is.
+    pub fn write(&self, name: &str, history: &mut History) -> Result<(), RegistryError> {
+        history.prune(self.keep);
+        let text = serde_json::to_vec_pretty(&*history).map_err(io::Error::from);
+        let text = text.map_err(|error| at(&self.dir, error))?;
+        self.put(&format!("{name}.json"), &text)?;
+        self.forget();
+        Ok(())
+    }
+
+    /// Keeps a component, from when on it can be referred to.
+    ///
+    /// # Errors
+    /// [`RegistryError`], with what to do about it.
+    pub fn keep(&self, digest: &str, bytes: &[u8]) -> Result<PathBuf, RegistryError> {
+        let path = self.component(digest);
+        // It has its name only when it is whole.
+        if !path.is_file() {
+            self.put(&file_of(digest), bytes)?;
+        }
+        Ok(path)
+    }
+
+    /// Where the component of a digest is, if it is kept.
+    #[must_use]
+    pub fn component(&self, digest: &str) -> PathBuf {
+        self.dir.join(file_of(digest))
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RegistryError> {
+        let (path, unfinished) = (self.dir.join(name), self.dir.join(format!("{name}.new")));
+        let written = || {
+            let mut file = File::create(&unfinished)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&unfinished, &path)?;
+            File::open(&self.dir)?.sync_all()
+        };
+        written().map_err(|error| at(&path, error))
+    }
+
+    /// Removes components that nothing refers to, and what a crash left unfinished. One that stays behind is no harm.
+    fn forget(&self) {
+        let Ok(names) = self.names() else { return };
+        let mut needed = BTreeSet::new();
+        for name in names {
+            // Who cannot be read may need any of them.
+            let Ok(history) = self.read(&name) else {
+                return;
+            };
+            needed.extend(history.digests().map(file_of));
+        }
+        let files = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        for file in files {
+            let name = file.file_name().to_string_lossy().into_owned();
+            let component = name.ends_with(".wasm") && !needed.contains(&name);
+            if (component || name.ends_with(".new"))
+                && let Err(error) = fs::remove_file(file.path())
+            {
+                tracing::debug!(%error, name, "an old component stays");
+            }
+        }
+    }
+}
+
+/// Whether an operator deployed a plugin of this name to a data folder, whoever has it at the moment.
+#[must_use]
+pub fn is_deployed(data: &Path, name: &str) -> bool {
+    let history = read(&data.join(FOLDER), name);
+    history.is_ok_and(|history| matches!(history.choose(None), Choice::Kept(_)))
+}
+
+fn names(dir: &Path) -> Result<Vec<String>, RegistryError> {
+    let failed = |error| at(dir, error);
+    let mut names = Vec::new();
+    for file in fs::read_dir(dir).map_err(failed)? {
+        let name = file.map_err(failed)?.file_name();
+        if let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".json")) {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn read(dir: &Path, name: &str) -> Result<History, RegistryError> {
+    let path = dir.join(format!("{name}.json"));
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(History::default()),
+        Err(error) => return Err(at(&path, error)),
+    };
+    serde_json::from_slice(&text).map_err(|error| {
+        let reason = error.to_string();
+        RegistryError::Corrupt { path, reason }
+    })
+}
+
+fn file_of(digest: &str) -> String {
+    format!("{}.wasm", digest.replace(':', "-"))
+}
+
+fn at(path: &Path, error: io::Error) -> RegistryError {
+    let path = path.to_owned();
+    RegistryError::File { path, error }
+}
