@@ -109,10 +109,16 @@ pub fn plan(
                 plan.removed.push(name);
                 continue;
             }
-            Some(Choice::Kept(digest)) if registry.component(&digest).is_file() => {
-                served.spec.file = registry.component(&digest);
+            Some(Choice::Kept(digest)) => {
+                let kept = registry.component(&digest);
+                match digest_of(&kept) {
+                    Some(found) if found == digest => served.spec.file = kept,
+                    _ => {
+                        tracing::error!(plugin = %name, "{} is not what was kept; the file is served instead", kept.display())
+                    }
+                }
             }
-            Some(Choice::Kept(_) | Choice::File) | None => {}
+            Some(Choice::File) | None => {}
         }
         plan.add(registry, &history, served);
     }
@@ -154,16 +160,13 @@ impl Plan {
 }
 
 impl Deployments {
-    /// Remembers what a host serves, and follows the files if the configuration says so.
-    ///
-    /// # Errors
-    /// When the registry cannot be written.
+    /// Remembers what a host serves, and follows the files if the configuration says so. What cannot be remembered is said, and the host goes on.
     pub async fn start(
         host: Host,
         registry: Option<Registry>,
         config: Config,
         origin: Origin,
-    ) -> Result<Self, RegistryError> {
+    ) -> Self {
         let watch = config.watch.value;
         let file = config.file.clone();
         let state = State {
@@ -180,13 +183,16 @@ impl Deployments {
             began: Instant::now(),
             state: tokio::sync::Mutex::new(state),
         });
-        shared.remember().await?;
+        if let Err(error) = shared.remember() {
+            tracing::error!("what is served will be forgotten: {error}");
+        }
+        shared.known().await;
         let watching =
             watch.then(|| AbortOnDropHandle::new(tokio::spawn(look::follow(shared.clone()))));
-        Ok(Self {
+        Self {
             shared,
             _watching: watching,
-        })
+        }
     }
 
     /// Answers an operator.
@@ -202,9 +208,8 @@ impl Deployments {
 }
 
 impl Shared {
-    /// Remembers what was started, and that files were acted on as they are described.
-    async fn remember(&self) -> Result<(), RegistryError> {
-        let mut state = self.state.lock().await;
+    /// Remembers what was started.
+    fn remember(&self) -> Result<(), RegistryError> {
         for plugin in self.host.plugins() {
             let Some(registry) = &self.registry else {
                 break;
@@ -229,6 +234,12 @@ impl Shared {
             history.add(&plugin.digest, clock::now_ms(), "start", Verdict::Served);
             registry.write(&plugin.name, &mut history)?;
         }
+        Ok(())
+    }
+
+    /// Takes files as they are for what is served, where that is so.
+    async fn known(&self) {
+        let mut state = self.state.lock().await;
         let (described, _) = state.config.served_now(&self.origin.files);
         for served in described {
             // A file that was changed since is another one than what was loaded.
@@ -257,7 +268,6 @@ impl Shared {
                 state.applied.insert(name, applied);
             }
         }
-        Ok(())
     }
 
     /// What is remembered of a plugin, if anything can be.
@@ -300,6 +310,11 @@ impl Shared {
                 true => history.live().map(|live| live.number),
                 false => None,
             };
+            // What was tried again is not another failure.
+            let again = history.versions.last().filter(|last| {
+                last.verdict == verdict && verdict != Verdict::Served && last.digest == found
+            });
+            let number = number.or(again.map(|last| last.number));
             let number = number
                 .unwrap_or_else(|| history.add(&found, clock::now_ms(), by.who, verdict.clone()));
             if verdict == Verdict::Served {

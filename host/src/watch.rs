@@ -3,7 +3,7 @@
 //! So it makes no difference how a file came: written in place, renamed over another one, or behind a link that now points
 //! elsewhere. Folders that cannot be watched are looked at now and then. When a file is at rest is told by [`Rest`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +47,8 @@ impl Stamp {
 pub(crate) struct Watch {
     /// `None`: the system doesn't offer it.
     watcher: Option<RecommendedWatcher>,
-    folders: BTreeSet<PathBuf>,
+    /// By name, with what told each from another folder of that name.
+    folders: BTreeMap<PathBuf, Identity>,
     woken: Arc<Notify>,
 }
 
@@ -72,13 +73,14 @@ impl Watch {
         });
         Self {
             watcher: watcher.ok(),
-            folders: BTreeSet::new(),
+            folders: BTreeMap::new(),
             woken,
         }
     }
 
-    /// Watches the folders of these files, and of what links among them point to, and no others any more.
-    pub(crate) fn follow<'a>(&mut self, files: impl Iterator<Item = &'a Path>) {
+    /// Watches the folders of these files, and of what links among them point to, and no others any more. Returns whether
+    /// there are some among them that were not watched before: what changed there until now has not been told.
+    pub(crate) fn follow<'a>(&mut self, files: impl Iterator<Item = &'a Path>) -> bool {
         let mut wanted = BTreeSet::new();
         for file in files {
             let real = file.canonicalize().ok();
@@ -86,25 +88,35 @@ impl Watch {
             wanted.extend(folder_of(file));
         }
         let Some(watcher) = &mut self.watcher else {
-            return;
+            return false;
         };
-        for folder in self.folders.difference(&wanted) {
+        let stays = |folder: &PathBuf, known: &mut Identity| {
+            wanted.contains(folder) && identity(folder) == Some(*known)
+        };
+        for folder in self
+            .folders
+            .extract_if(.., |folder, known| !stays(folder, known))
+        {
             // It may be gone.
-            watcher.unwatch(folder).ok();
+            watcher.unwatch(&folder.0).ok();
         }
-        let mut watched: BTreeSet<PathBuf> = self.folders.intersection(&wanted).cloned().collect();
+        let mut added = false;
         for folder in wanted {
-            if watched.contains(&folder) {
+            let Some(found) = identity(&folder) else {
+                continue;
+            };
+            if self.folders.contains_key(&folder) {
                 continue;
             }
             match watcher.watch(&folder, RecursiveMode::NonRecursive) {
                 Ok(()) => {
-                    watched.insert(folder);
+                    self.folders.insert(folder, found);
+                    added = true;
                 }
                 Err(error) => tracing::debug!(%error, folder = %folder.display(), "not watched"),
             }
         }
-        self.folders = watched;
+        added
     }
 
     /// Waits until something may have changed.
@@ -119,6 +131,15 @@ impl Watch {
 fn closed(event: &notify::Event) -> bool {
     use notify::event::{AccessKind, AccessMode, EventKind};
     event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write))
+}
+
+/// Device and number of a folder: one that was made anew is another one.
+type Identity = (u64, u64);
+
+fn identity(folder: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt as _;
+    let found = std::fs::metadata(folder).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 fn folder_of(file: &Path) -> Option<PathBuf> {

@@ -69,6 +69,11 @@ impl Run {
                 "{name} was removed and is not served; `sandbar plugins deploy` or a new file brings it back"
             ));
         }
+        for name in &plan.paused {
+            note(format!(
+                "{name} is paused; `sandbar plugins resume {name}` has its messages handled"
+            ));
+        }
         let host_options = HostOptions {
             group: Some(config.group.value.clone()),
             plugins: plan.plugins,
@@ -98,7 +103,7 @@ impl Run {
         };
         let reachable = registry.is_some() || !broker.shared();
         let (data, grace) = (config.data.value.clone(), config.grace.value);
-        let deployments = Deployments::start(host.clone(), registry, config, origin).await?;
+        let deployments = Deployments::start(host.clone(), registry, config, origin).await;
         // Who finds the socket finds the queues of the plugins too.
         broker.share(&data, reachable.then(|| deployments.steward()))?;
         for plugin in host.plugins() {

@@ -22,10 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) async fn follow(shared: Arc<Shared>) {
     let mut watch = Watch::new();
     loop {
-        // Before the look, so that what changes meanwhile is another one.
+        let again = shared.look().await;
         let files = shared.files().await;
-        watch.follow(files.iter().map(PathBuf::as_path));
-        match shared.look().await {
+        if watch.follow(files.iter().map(PathBuf::as_path)) {
+            continue;
+        }
+        match again {
             Some(again) => tokio::time::sleep(again).await,
             None => watch.changed().await,
         }
@@ -96,7 +98,9 @@ impl Shared {
                 again = sooner(again, Duration::ZERO);
             }
         }
-        state.rest.keep(|file| file.exists());
+        let applied = &state.applied;
+        let named = |file: &Path| applied.values().any(|it| it.served.spec.file == file);
+        state.rest.keep(|file| file.exists() || named(file));
         again
     }
 
@@ -131,6 +135,10 @@ impl Shared {
             return Some(QUIET - since);
         }
         state.config_stamp = stamp;
+        if stamp.is_none() {
+            tracing::warn!("{} is gone; what it said goes on", file.display());
+            return None;
+        }
         match Config::load(self.origin.options.clone()) {
             Ok(config) => {
                 for key in fixed(&state.config, &config) {
@@ -249,6 +257,7 @@ impl Shared {
         self.host.remove(name, state.config.grace.value).await;
         let written = self.write(name, |history| {
             history.chosen = None;
+            history.paused = false;
             history.add(&plugin.digest, clock::now_ms(), "file", Verdict::Removed)
         });
         if let Err(error) = written {

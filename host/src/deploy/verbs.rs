@@ -250,6 +250,7 @@ impl Shared {
         let written = self.write(name, |history| {
             // Without a file there is nothing that would bring it back.
             history.chosen = chosen.instead_of.is_some().then_some(chosen);
+            history.paused = false;
             history.add(&plugin.digest, clock::now_ms(), who, Verdict::Removed)
         });
         written
