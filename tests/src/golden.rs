@@ -3,6 +3,7 @@
 //! They are in `tests/golden`; `INSTA_UPDATE=always cargo test -p sandbar-tests` writes them anew, and the change is
 //! then read as any other.
 
+use std::fs;
 use std::path::Path;
 
 use crate::process::Finished;
@@ -50,12 +51,53 @@ pub fn session(name: &str, folder: &Path, arguments: &[&str], finished: &Finishe
             r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}",
             "01900000-0000-7000-8000-000000000000",
         ),
+        // In a column, and not the last one.
+        (r"sha256:[0-9a-f]{12}  ", "sha256:[digest]      "),
         (r"\b\d+ (s|min) ago", "3 s ago"),
         (r" {2,}\d+ (s|min)  ", "     3 s  "),
         (r"process \d+", "process 4711"),
         (r"SQLite \d+\.\d+\.\d+", "SQLite 3.x"),
     ];
     compare(name, folder, &text, &filters);
+}
+
+/// Checks that a page quotes every session whose name begins like this, once and to the letter.
+///
+/// # Panics
+/// When it does not, or when there are no such files.
+pub fn quoted(page: &str, prefix: &str) {
+    const OPENS: &str = " -->\n\n```text\n";
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let (golden, file) = (root.join("tests/golden"), root.join(page));
+    let manual = fs::read_to_string(&file).unwrap();
+    let mut parts = manual.split("<!-- golden: ");
+    let mut expected = parts.next().unwrap().to_owned();
+    let mut quoted = Vec::new();
+    for part in parts {
+        let (name, rest) = part.split_once(OPENS).unwrap();
+        let (_, rest) = rest.split_once("```\n").unwrap();
+        let said = fs::read_to_string(golden.join(format!("{name}.snap")));
+        let said = said.unwrap_or_else(|_| panic!("there is no golden file {name}"));
+        let said = said.splitn(3, "---\n").nth(2).unwrap().trim_end();
+        expected.push_str(&format!("<!-- golden: {name}{OPENS}{said}\n```\n{rest}"));
+        quoted.push(format!("{name}.snap"));
+    }
+    if std::env::var_os("INSTA_UPDATE").is_some_and(|update| update == "always") {
+        fs::write(&file, &expected).unwrap();
+    } else {
+        assert!(
+            manual == expected,
+            "{page} quotes what is not said; run the tests with INSTA_UPDATE=always and read the difference"
+        );
+    }
+    let mut sessions: Vec<String> = fs::read_dir(golden)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with(prefix) && name.ends_with(".snap"))
+        .collect();
+    quoted.sort();
+    sessions.sort();
+    assert_eq!(quoted, sessions, "each session is quoted once");
 }
 
 fn compare(name: &str, folder: &Path, text: &str, filters: &[(&str, &str)]) {
@@ -67,6 +109,7 @@ fn compare(name: &str, folder: &Path, text: &str, filters: &[(&str, &str)]) {
     settings.set_omit_expression(true);
     let always = [
         (r"sha256:[0-9a-f]{12,64}", "sha256:[digest]"),
+        (r"sha256-[0-9a-f]{64}", "sha256-[digest]"),
         // Only a slow machine says so.
         (r"compiling the plugins…\n", ""),
     ];

@@ -25,6 +25,8 @@ mod hostile;
 mod messages;
 #[path = "cli/operator.rs"]
 mod operator;
+#[path = "cli/plugins.rs"]
+mod plugins;
 #[path = "cli/rates.rs"]
 mod rates;
 #[path = "cli/schema.rs"]

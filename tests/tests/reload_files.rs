@@ -5,11 +5,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sandbar_tests::guests::version;
 use sandbar_tests::process::{Finished, Folder, Host};
 use serde_json::Value;
+use tokio::time::Instant;
 
 #[path = "reload_files/brokers.rs"]
 mod brokers;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use sandbar::backend::local::{Server, Steward, serve_host};
 use sandbar::backend::{
-    self, Backend, BackendError, BrokerOptions, OpenDataError, OpenError, Opened, OpenedData, Reach,
+    self, Backend, BackendError, BrokerOptions, LocalBackend, OpenDataError, OpenError, Opened,
+    OpenedData, Reach,
 };
 use sandbar::config::Config;
 use sandbar::store::Store;
@@ -46,6 +47,22 @@ pub(super) async fn find(config: &Config) -> Result<Broker, OpenDataError> {
 
 /// Finds the broker that there is; makes no data for somebody who only wants to look.
 pub(super) async fn look(config: &Config) -> anyhow::Result<Broker> {
+    // Its store is in the folder of the host, which has it open.
+    let data = &config.data.value;
+    if config.broker.kind.as_str() == "rabbitmq"
+        && let Ok(host) = LocalBackend::connect(data).await
+    {
+        let host = Arc::new(host);
+        let opened = Opened {
+            backend: host.clone(),
+            store: host,
+        };
+        return Ok(Broker {
+            opened,
+            owner: false,
+            server: None,
+        });
+    }
     if has_data(config) {
         return Ok(find(config).await?);
     }

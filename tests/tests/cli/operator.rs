@@ -3,7 +3,6 @@
 //! One story, told in sessions; each is a golden file, and the manual quotes each of them.
 
 use std::fs;
-use std::path::Path;
 
 use sandbar_tests::golden;
 use sandbar_tests::process::{Finished, Folder, Host};
@@ -308,36 +307,5 @@ fn the_doctor_sees_a_disk_fill_and_get_room() {
 /// The manual quotes every session, to the letter.
 #[test]
 fn the_manual_quotes_what_is_said() {
-    const OPENS: &str = " -->\n\n```text\n";
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let (golden, file) = (root.join("tests/golden"), root.join("docs/operating.md"));
-    let manual = fs::read_to_string(&file).unwrap();
-    let mut parts = manual.split("<!-- golden: ");
-    let mut expected = parts.next().unwrap().to_owned();
-    let mut quoted = Vec::new();
-    for part in parts {
-        let (name, rest) = part.split_once(OPENS).unwrap();
-        let (_, rest) = rest.split_once("```\n").unwrap();
-        let said = fs::read_to_string(golden.join(format!("{name}.snap")));
-        let said = said.unwrap_or_else(|_| panic!("there is no golden file {name}"));
-        let said = said.splitn(3, "---\n").nth(2).unwrap().trim_end();
-        expected.push_str(&format!("<!-- golden: {name}{OPENS}{said}\n```\n{rest}"));
-        quoted.push(format!("{name}.snap"));
-    }
-    if std::env::var_os("INSTA_UPDATE").is_some_and(|update| update == "always") {
-        fs::write(&file, &expected).unwrap();
-    } else {
-        assert!(
-            manual == expected,
-            "docs/operating.md quotes what is not said; run the tests with INSTA_UPDATE=always and read the difference"
-        );
-    }
-    let mut sessions: Vec<String> = fs::read_dir(golden)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.starts_with(PREFIX) && name.ends_with(".snap"))
-        .collect();
-    quoted.sort();
-    sessions.sort();
-    assert_eq!(quoted, sessions, "each session is quoted once");
+    golden::quoted("docs/operating.md", PREFIX);
 }

@@ -3,6 +3,7 @@
 use super::*;
 
 use sandbar_tests::servers::postgres::Postgres;
+use sandbar_tests::servers::rabbitmq::RabbitMq;
 
 fn is_asked(folder: &Folder, broker: &str) {
     folder.write("sandbar.toml", format!("{CONFIG}{broker}"));
@@ -14,7 +15,6 @@ fn is_asked(folder: &Folder, broker: &str) {
     comes(folder, &host, "version six");
     done(folder, &["plugins", "rollback", "swap"]);
     assert_eq!(asks(folder), "version two");
-    // A second host on the same folder does its work, and says what it cannot do.
     host.signal("TERM");
     let ended = host.ended();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -37,10 +37,51 @@ fn on_postgres() {
     );
     let folder = folder();
     is_asked(&folder, &broker);
+    // A second host on the same folder does its work, and says what it cannot do.
     let first = folder.host::<&str>([]);
     let second = folder.host::<&str>([]);
     assert!(second.log().contains("no versions of plugins are kept"));
     done(&folder, &["plugins", "pause", "swap"]);
     drop(first);
     comes(&folder, &second, "version six");
+}
+
+/// Its dead letters are in the folder of the host, which answers for them.
+#[test]
+fn on_rabbitmq() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let Some(server) = runtime.block_on(RabbitMq::shared()) else {
+        return;
+    };
+    let broker = format!(
+        "[broker]\nkind = \"rabbitmq\"\n[broker.rabbitmq]\nurl = \"{}\"\n",
+        server.url()
+    );
+    let folder = folder();
+    folder.write(
+        "sandbar.toml",
+        format!("group = \"reload\"\n{CONFIG}{broker}"),
+    );
+    let host = folder.host::<&str>([]);
+    comes(&folder, &host, "version one");
+    done(&folder, &["plugins", "deploy", "swap", "two.wasm"]);
+    assert_eq!(asks(&folder), "version two");
+    folder.write("bad", b"\xff");
+    done(&folder, &["send", "swap.told", "@bad"]);
+    host.wait_for("kept as a dead letter");
+    let began = Instant::now();
+    while json(&folder, &["dead-letters", "list"])["total"] != 1 {
+        assert!(began.elapsed() < PATIENCE, "{}", host.log());
+    }
+    let purged = json(&folder, &["dead-letters", "purge", "--all"]);
+    assert_eq!(purged["done"], 1);
+    // What it has no routes for any more is handled by the version before; here nobody tells when that is over.
+    folder.write(
+        "plugins/swap.wasm",
+        version(&[SIX, ("swap.told", "swap.bold")]),
+    );
+    comes(&folder, &host, "version six");
+    assert_eq!(json(&folder, &["plugins", "show", "swap"])["before"], 1);
+    folder.write("plugins/swap.wasm", version(&[TWO]));
+    comes(&folder, &host, "version two");
 }

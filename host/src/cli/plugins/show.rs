@@ -72,8 +72,7 @@ fn list(plugins: &[PluginStatus]) -> anyhow::Result<()> {
         note("no plugins");
         return Ok(());
     }
-    let now = clock::now_ms();
-    let headings = ["plugin", "version", "state", "for", "by", "digest"];
+    let headings = ["plugin", "version", "state", "since", "by", "digest"];
     let mut table = Table::new(&headings).right(&[1]);
     for status in plugins {
         table.row([
@@ -82,7 +81,7 @@ fn list(plugins: &[PluginStatus]) -> anyhow::Result<()> {
                 .version
                 .map_or_else(dash, |number| number.to_string()),
             status.state.as_str().to_owned(),
-            status.since_ms.map_or_else(dash, |since| age(since, now)),
+            status.since_ms.map_or_else(dash, moment),
             status.who.clone().unwrap_or_else(dash),
             short(&status.digest),
         ]);
