@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::config::DEFAULT_GRACE;
 use crate::dispatch::{Conflict, Dispatcher};
 use crate::guest::{Engine, GuestError};
-use crate::handler::{Port, queue};
+use crate::handler::{Port, queue, stay_before};
 use crate::periodic::{self, Clock, WallClock};
 use crate::pipeline::{Pipeline, Version};
 use crate::plugin::{Limits, LoadError, Loader, Plugin, PluginSpec};
@@ -42,6 +42,8 @@ pub struct HostOptions {
     pub paused: Vec<String>,
     /// Components to serve, by the name of the plugin, where the one that is described cannot be loaded.
     pub instead: BTreeMap<String, PathBuf>,
+    /// Components of earlier versions, by the name of the plugin, the newest first: messages may wait that only they handle.
+    pub before: BTreeMap<String, Vec<PathBuf>>,
     /// How long a version that was replaced may go on with what it has begun; [`DEFAULT_GRACE`] if nothing is said.
     pub drain: Option<Duration>,
 }
@@ -172,9 +174,12 @@ impl Host {
             drain: options.drain.unwrap_or(DEFAULT_GRACE),
         };
         let mut versions = Vec::new();
-        for (plugin, served) in plugins.iter().zip(options.plugins) {
+        for (plugin, served) in plugins.iter().zip(options.plugins.clone()) {
             let version = shared.version(plugin, &served)?;
-            versions.push((version, Some((plugin.clone(), served))));
+            let files = options.before.get(&*plugin.name);
+            let older = shared.older(&served, files.map_or(&[][..], Vec::as_slice));
+            let older = older.await;
+            versions.push((version, older, Some((plugin.clone(), served))));
         }
         if let Some(native) = options.native {
             let access = Access {
@@ -185,18 +190,18 @@ impl Host {
             let native = periodic::coalesced(&native, &shared.clock)?;
             let retry = options.native_retry;
             let version = Version::new(Form::Native, native, Arc::new(access), retry);
-            versions.push((version, None));
+            versions.push((version, Vec::new(), None));
         }
-        for (position, (version, _)) in versions.iter().enumerate() {
-            for (other, _) in versions.iter().skip(position + 1) {
+        for (position, (version, ..)) in versions.iter().enumerate() {
+            for (other, ..) in versions.iter().skip(position + 1) {
                 version.dispatcher.check_beside(&other.dispatcher)?;
             }
         }
         let mut members = Vec::with_capacity(versions.len());
-        for (version, plugin) in versions {
+        for (version, older, plugin) in versions {
             let name = &*version.access.plugin;
             let paused = options.paused.iter().any(|paused| paused == name);
-            members.push(shared.serve(version, plugin, paused).await?);
+            members.push(shared.serve(version, older, plugin, paused).await?);
         }
         // Last, when everything that they call is there.
         for member in &members {
@@ -275,10 +280,28 @@ impl Shared {
         )
     }
 
+    /// Earlier versions that messages may wait for. One that cannot be loaded any more is no reason not to start.
+    async fn older(&self, served: &ServedPlugin, files: &[PathBuf]) -> Vec<Arc<Version>> {
+        let mut older = Vec::with_capacity(files.len());
+        for file in files {
+            let mut spec = served.spec.clone();
+            spec.file.clone_from(file);
+            spec.digest = None;
+            match self.loader.load(spec).await {
+                Ok(plugin) => older.extend(self.version(&plugin, served).ok().map(Arc::new)),
+                Err(error) => {
+                    tracing::warn!(plugin = %served.spec.name, "what waits for an earlier version finds no handler: {error}");
+                }
+            }
+        }
+        older
+    }
+
     /// Declares the queue and subscribes; what is periodic is not followed yet.
     async fn serve(
         &self,
         version: Version,
+        older: Vec<Arc<Version>>,
         plugin: Option<(Arc<Plugin>, ServedPlugin)>,
         paused: bool,
     ) -> Result<Member, BackendError> {
@@ -290,7 +313,11 @@ impl Shared {
         let queue = self.backend.declare_queue(spec.clone()).await?.queue;
         let name = version.access.plugin.clone();
         let pipeline = Pipeline::new(self.backend.clone(), queue, version);
+        let stay = stay_before(&pipeline, older);
         let port = Port::subscribe(Arc::new(pipeline), Some(spec), paused).await?;
+        if stay {
+            port.keep(self.drain, false);
+        }
         Ok(Member {
             name,
             plugin,

@@ -41,6 +41,8 @@ pub struct Plan {
     pub plugins: Vec<ServedPlugin>,
     /// What is served where a component cannot be loaded.
     pub instead: BTreeMap<String, PathBuf>,
+    /// Components of earlier versions that messages may wait for.
+    pub before: BTreeMap<String, Vec<PathBuf>>,
     /// Who receives nothing.
     pub paused: Vec<String>,
     /// Who is not served because it was removed.
@@ -103,8 +105,8 @@ pub fn plan(
         let name = served.spec.name.clone();
         let history = registry.read(&name)?;
         // What cannot be read is refused when it is loaded.
-        let found = read(&served.spec).ok().map(|bytes| digest(&bytes));
-        match found.as_deref().map(|found| history.choose(Some(found))) {
+        let mut target = read(&served.spec).ok().map(|bytes| digest(&bytes));
+        match target.as_deref().map(|found| history.choose(Some(found))) {
             Some(Choice::Nothing) => {
                 plan.removed.push(name);
                 continue;
@@ -112,15 +114,18 @@ pub fn plan(
             Some(Choice::Kept(digest)) => {
                 let kept = registry.component(&digest);
                 match digest_of(&kept) {
-                    Some(found) if found == digest => served.spec.file = kept,
+                    Some(found) if found == digest => {
+                        served.spec.file = kept;
+                        target = Some(digest);
+                    }
                     _ => {
-                        tracing::error!(plugin = %name, "{} is not what was kept; the file is served instead", kept.display())
+                        tracing::error!(plugin = %name, "{} is not what was kept; the file is served instead", kept.display());
                     }
                 }
             }
             Some(Choice::File) | None => {}
         }
-        plan.add(registry, &history, served);
+        plan.add(registry, &history, served, target.as_deref());
     }
     for name in registry.names()? {
         let history = registry.read(&name)?;
@@ -128,7 +133,7 @@ pub fn plan(
             && !names.contains(&name)
         {
             let served = config.served_as(&name, &registry.component(&digest))?;
-            plan.add(registry, &history, served);
+            plan.add(registry, &history, served, Some(&digest));
         }
     }
     Ok(plan)
@@ -146,8 +151,18 @@ pub enum PlanError {
 }
 
 impl Plan {
-    fn add(&mut self, registry: &Registry, history: &History, served: ServedPlugin) {
+    fn add(
+        &mut self,
+        registry: &Registry,
+        history: &History,
+        served: ServedPlugin,
+        digest: Option<&str>,
+    ) {
         let name = served.spec.name.clone();
+        let before = history.waited_for(digest).into_iter();
+        let before = before.map(|digest| registry.component(digest));
+        let before: Vec<PathBuf> = before.filter(|file| file.is_file()).collect();
+        self.before.insert(name.clone(), before);
         let live = history.live().map(|live| registry.component(&live.digest));
         if let Some(live) = live.filter(|live| live.is_file() && *live != served.spec.file) {
             self.instead.insert(name.clone(), live);
@@ -215,6 +230,11 @@ impl Shared {
                 break;
             };
             let mut history = registry.read(&plugin.name)?;
+            let before = self.host.before(&plugin.name);
+            if before != history.before {
+                history.before = before;
+                registry.write(&plugin.name, &mut history)?;
+            }
             if history
                 .live()
                 .is_some_and(|live| live.digest == *plugin.digest)
@@ -319,6 +339,7 @@ impl Shared {
                 .unwrap_or_else(|| history.add(&found, clock::now_ms(), by.who, verdict.clone()));
             if verdict == Verdict::Served {
                 change(history);
+                history.before = self.host.before(&name);
             }
             number
         });

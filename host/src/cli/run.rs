@@ -78,6 +78,7 @@ impl Run {
             group: Some(config.group.value.clone()),
             plugins: plan.plugins,
             instead: plan.instead,
+            before: plan.before,
             paused: plan.paused,
             drain: Some(config.grace.value),
             ..HostOptions::default()

@@ -86,7 +86,9 @@ impl Host {
         match live {
             Some(live) => self.switch(&live, version, plugin, served).await?,
             None => {
-                let member = shared.serve(version, Some((plugin, served)), false).await?;
+                let member = shared
+                    .serve(version, Vec::new(), Some((plugin, served)), false)
+                    .await?;
                 member.port.follow();
                 shared.members().push(member);
             }
@@ -145,6 +147,20 @@ impl Host {
     pub fn plugin(&self, name: &str) -> Option<(Arc<Plugin>, ServedPlugin)> {
         let member = self.member(name)?;
         member.plugin.zip(member.served)
+    }
+
+    /// The digests of earlier versions of a plugin that still handle what only they have routes for, the newest first.
+    #[must_use]
+    pub fn before(&self, name: &str) -> Vec<String> {
+        let Some(port) = self.port(name) else {
+            return Vec::new();
+        };
+        let serving = port.pipeline().serving();
+        let digest = |version: &Arc<Version>| {
+            let route = version.dispatcher.routes().first()?;
+            Some(route.action.identity().digest?.to_string())
+        };
+        serving.before.iter().filter_map(digest).collect()
     }
 
     /// The subscription of a plugin.

@@ -62,15 +62,8 @@ impl Port {
                 return Err(error);
             }
         }
-        let mut newer = vec![version.clone()];
-        let mut over = Vec::new();
-        for older in std::iter::once(&old.version).chain(&old.before) {
-            match older.has_more_than(&newer) {
-                true => newer.push(older.clone()),
-                false => over.push(older.clone()),
-            }
-        }
-        let before = newer.split_off(1);
+        let older = std::iter::once(&old.version).chain(&old.before);
+        let (before, over) = needed(&version, older.cloned());
         let stays = before.clone();
         self.pipeline.switch(Serving { version, before });
         for older in &stays {
@@ -97,7 +90,7 @@ impl Port {
     }
 
     /// Looks after the versions before, until they are not needed any more.
-    fn keep(&self, drain: Duration, declare: bool) {
+    pub(crate) fn keep(&self, drain: Duration, declare: bool) {
         let keeper = Keeper {
             pipeline: self.pipeline.clone(),
             spec: self.spec.clone(),
@@ -107,6 +100,33 @@ impl Port {
         let task = tokio::spawn(keeper.run(declare));
         *lock(&self.keeper) = Some(AbortOnDropHandle::new(task));
     }
+}
+
+/// Earlier versions that a host starts with: those that have routes of their own stay before the one that is live. Returns
+/// whether there are any; they have to be [looked after](Port::keep) then.
+pub(crate) fn stay_before(pipeline: &Pipeline, older: Vec<Arc<Version>>) -> bool {
+    let version = pipeline.serving().version.clone();
+    let (before, _) = needed(&version, older.into_iter());
+    let any = !before.is_empty();
+    if any {
+        pipeline.switch(Serving { version, before });
+    }
+    any
+}
+
+/// Those that have routes that no newer one has, and the others.
+fn needed(
+    version: &Arc<Version>,
+    older: impl Iterator<Item = Arc<Version>>,
+) -> (Vec<Arc<Version>>, Vec<Arc<Version>>) {
+    let (mut newer, mut over) = (vec![version.clone()], Vec::new());
+    for older in older {
+        match older.has_more_than(&newer) {
+            true => newer.push(older),
+            false => over.push(older),
+        }
+    }
+    (newer.split_off(1), over)
 }
 
 /// What the queue should be while both versions are there.

@@ -17,6 +17,8 @@ pub struct History {
     pub chosen: Option<Chosen>,
     /// Whether it receives nothing for now.
     pub paused: bool,
+    /// The digests of earlier versions that messages may wait for which no later one handles, the newest first.
+    pub before: Vec<String>,
 }
 
 /// What an operator chose. It holds until the file in the folder of plugins is another one than at that time.
@@ -127,12 +129,24 @@ impl History {
         versions.find(|record| record.number == number && record.verdict == Verdict::Served)
     }
 
+    /// The digests of the versions before one with this digest that messages may wait for, the newest first.
+    #[must_use]
+    pub fn waited_for(&self, digest: Option<&str>) -> Vec<&str> {
+        let live = self.live().map(|live| live.digest.as_str());
+        let mut before: Vec<&str> = live.into_iter().collect();
+        before.extend(self.before.iter().map(String::as_str));
+        before.retain(|before| Some(*before) != digest);
+        before
+    }
+
     /// The digests whose components are needed.
     pub fn digests(&self) -> impl Iterator<Item = &str> {
         let served = self.versions.iter();
         let served = served.filter(|record| record.verdict == Verdict::Served);
         let chosen = self.chosen.iter().filter_map(|it| it.digest.as_deref());
-        served.map(|record| record.digest.as_str()).chain(chosen)
+        let before = self.before.iter().map(String::as_str);
+        let digests = served.map(|record| record.digest.as_str());
+        digests.chain(chosen).chain(before)
     }
 
     /// Forgets all but the last `keep` versions that were served, and as many of the others.

@@ -63,6 +63,39 @@ fn what_was_chosen_survives_the_host() {
     );
 }
 
+/// Messages wait for a route that the next version doesn't have, and the host is killed in between: once with the new version
+/// deployed, once with a file that was put there meanwhile.
+#[test]
+fn what_waits_for_a_dropped_route_survives_the_host() {
+    let folder = folder();
+    let bold = [TWO, ("swap.told", "swap.bold")];
+    folder.write("bold.wasm", version(&bold));
+    let told = |expected: &str| {
+        let told = folder.run(["receive", "out.told", "--count", "1", "--timeout", "30s"]);
+        assert!(told.stdout.contains(expected), "{expected}: {told:?}");
+    };
+    let host = folder.host::<&str>([]);
+    done(&folder, &["plugins", "pause", "swap"]);
+    done(&folder, &["send", "swap.told", "deployed"]);
+    done(&folder, &["plugins", "deploy", "swap", "bold.wasm"]);
+    let host = restarted(&folder, host);
+    done(&folder, &["plugins", "resume", "swap"]);
+    told("deployed version one");
+    assert_eq!(asks(&folder), "version two");
+    // The versions change places while nobody runs.
+    done(&folder, &["plugins", "pause", "swap"]);
+    done(&folder, &["send", "swap.bold", "changed"]);
+    host.signal("KILL");
+    assert_eq!(host.ended().code, None);
+    folder.write("plugins/swap.wasm", version(&[SIX]));
+    let host = folder.host::<&str>([]);
+    done(&folder, &["plugins", "resume", "swap"]);
+    told("changed version two");
+    assert_eq!(asks(&folder), "version six");
+    let letters = json(&folder, &["dead-letters", "list"]);
+    assert_eq!(letters["total"], 0, "{}", host.log());
+}
+
 /// A file that is no plugin any more when a host starts gives way to what was served last.
 #[test]
 fn a_start_serves_what_was_served_last_where_the_file_is_broken() {
