@@ -292,6 +292,8 @@ impl Instance {
         if *draws {
             state.chance.begin(call.began_ms, seed);
         }
+        // A guest that was refused memory before and made do with less is not to blame for it now.
+        state.meter.denied = None;
         state.call = Some(call);
         store.set_epoch_deadline(*ticks);
         let circumstances = v0_1::Circumstances {

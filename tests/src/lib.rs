@@ -5,6 +5,7 @@
 pub mod contract;
 pub mod golden;
 pub mod guests;
+pub mod languages;
 pub mod ledger;
 pub mod own_backend;
 pub mod process;

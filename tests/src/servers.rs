@@ -43,7 +43,16 @@ pub async fn open(kind: &str, folder: &Path) -> Option<Opened> {
 /// # Panics
 /// In CI, where nothing may be missing.
 fn missing(what: &str, package: &str) {
-    let text = format!("{what} is not installed; install the package {package}");
+    skipped(&format!(
+        "{what} is not installed; install the package {package}"
+    ));
+}
+
+/// Says that tests are skipped, and why.
+///
+/// # Panics
+/// In CI, where nothing may be missing.
+pub(crate) fn skipped(text: &str) {
     assert!(std::env::var_os("CI").is_none(), "{text}");
     // Past the capture of the test harness.
     let loud = format!("\nSKIPPED: {text}\n");

@@ -14,6 +14,8 @@ pub(super) const TICK: Duration = Duration::from_millis(10);
 pub(super) const TICKS: u64 = 2;
 /// How much of each memory and table of an ended instance is reset by writing instead of by unmapping.
 const KEEP_RESIDENT: usize = 1024 * 1024;
+/// Core instances of one component.
+const MOST_CORE_INSTANCES: u32 = 64;
 /// Stack of one call.
 const STACK: usize = 512 * 1024;
 
@@ -57,11 +59,12 @@ pub(super) fn new() -> wasmtime::Result<wasmtime::Engine> {
         .wasm_relaxed_simd(false);
     let mut pool = wasmtime::PoolingAllocationConfig::new();
     pool.total_component_instances(4096)
-        .total_core_instances(16_384)
+        // A component of Python has 38 of them; they are only counted, not prepared.
+        .total_core_instances(4096 * MOST_CORE_INSTANCES)
         .total_memories(4096)
         .total_tables(16_384)
         .total_stacks(4096)
-        .max_core_instances_per_component(64)
+        .max_core_instances_per_component(MOST_CORE_INSTANCES)
         .max_memories_per_component(16)
         .max_tables_per_component(64)
         .table_elements(100_000)

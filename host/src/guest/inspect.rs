@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::{Encoding, Instance, Parser, Payload};
 
 use super::GuestError;
 
@@ -86,7 +86,12 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, GuestError> {
                 }
             }
             Payload::InstanceSection(section) => {
-                found.core_instances += usize::try_from(section.count()).unwrap_or(0);
+                for instance in section {
+                    // The others only bundle exports for an import.
+                    if matches!(instance.map_err(malformed)?, Instance::Instantiate { .. }) {
+                        found.core_instances += 1;
+                    }
+                }
             }
             Payload::MemorySection(section) => {
                 for memory in section {
@@ -180,7 +185,7 @@ pub(super) fn check_imports(imports: &[String], wasi: &[&str]) -> Result<(), Gue
         return Ok(());
     }
     let hint = if refused.iter().any(|name| name.starts_with("wasi:sockets")) {
-        "; handlers have no sockets, they publish and request"
+        "; handlers have no sockets, they publish and request; if the runtime of a language wants them for itself, build it without WASI (`componentize-py componentize -s`)"
     } else {
         ""
     };
