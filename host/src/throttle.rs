@@ -82,7 +82,7 @@ impl Throttle {
     /// So many were taken.
     pub(crate) fn took(&mut self, count: usize, now: Duration) {
         if let Some(bucket) = &mut self.bucket {
-            bucket.took(count);
+            bucket.took(count, now);
         }
         if let Some(breaker) = &mut self.breaker {
             breaker.took(now);
@@ -115,10 +115,14 @@ impl Bucket {
         }
     }
 
-    fn room(&mut self, now: Duration) -> Room {
+    fn fill(&mut self, now: Duration) {
         let since = now.saturating_sub(self.filled).as_secs_f64();
         self.filled = self.filled.max(now);
         self.tokens = (self.tokens + since * self.rate).min(self.rate);
+    }
+
+    fn room(&mut self, now: Duration) -> Room {
+        self.fill(now);
         if self.tokens < 1.0 {
             let missing = (1.0 - self.tokens) / self.rate;
             return Room::Later(now + Duration::from_secs_f64(missing) + Duration::from_micros(1));
@@ -131,7 +135,9 @@ impl Bucket {
         Room::Now(self.tokens as usize)
     }
 
-    fn took(&mut self, count: usize) {
+    fn took(&mut self, count: usize, now: Duration) {
+        // What came while they were waited for is not saved beyond what the bucket holds.
+        self.fill(now);
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.tokens -= f64::from(count);
     }
@@ -255,6 +261,15 @@ mod tests {
             Room::Now(10),
             "no more than a second is saved"
         );
+    }
+
+    #[test]
+    fn waiting_for_messages_saves_no_more_than_a_second() {
+        let mut throttle = Throttle::new(Some(10), None);
+        assert_eq!(throttle.room(at(0)), Room::Now(10));
+        // They come late.
+        throttle.took(10, at(5000));
+        assert!(matches!(throttle.room(at(5000)), Room::Later(_)));
     }
 
     #[test]

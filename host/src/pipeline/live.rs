@@ -2,7 +2,10 @@
 //!
 //! It is read once for each message, without a lock. How a version is made and when it is switched is decided elsewhere.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use arc_swap::{ArcSwap, Guard};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -114,11 +117,13 @@ impl Version {
 
     /// The end of a call, unless the time of this version is over before that.
     pub(super) async fn unless_cut<T>(&self, call: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            ended = call => Some(ended),
-            () = self.cut.cancelled() => None,
-        }
+        let (mut call, mut cut) = (pin!(call), pin!(self.cut.cancelled()));
+        // Whoever ends at once is asked nothing else.
+        poll_fn(|cx| match call.as_mut().poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending => cut.as_mut().poll(cx).map(|()| None),
+        })
+        .await
     }
 }
 
