@@ -12,6 +12,7 @@ use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
 use super::row;
 use crate::backend::OpenError;
 
+mod ahead;
 mod bulk;
 mod dead;
 mod failure;
@@ -36,6 +37,7 @@ pub(crate) use place::Place;
 pub(crate) use read::{Due, StoredRow};
 pub(crate) use write::{Batch, NewRow, RetryRow, StateRow};
 
+use ahead::Ahead;
 use bulk::Bulks;
 
 /// The version of the schema, kept in `user_version`. Each number has a migration.
@@ -60,6 +62,7 @@ pub(crate) struct Database {
     connection: SqliteConnection,
     flushing: SqliteSynchronous,
     bulks: Bulks,
+    ahead: Ahead,
     // Declared last: the folder is free for others only when the connection has ended.
     folder: Folder,
 }
@@ -103,6 +106,7 @@ impl Database {
             connection,
             flushing,
             bulks: Bulks::new(),
+            ahead: Ahead::new(&file),
             folder,
         })
     }
@@ -142,7 +146,13 @@ impl Database {
         let options = options(&self.folder.database(), self.flushing);
         if let Ok(connection) = options.connect().await {
             self.connection = connection;
+            self.ahead.reconnected();
         }
+    }
+
+    /// Makes room in the log for the next transactions, if it lacks it; between two of them.
+    pub(crate) async fn make_room(&mut self) {
+        self.ahead.keep().await;
     }
 
     /// Moves the write-ahead log into the database and ends.

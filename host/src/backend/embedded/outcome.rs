@@ -12,6 +12,15 @@ use crate::store::sqlite::Failure;
 pub(super) struct Committed {
     volatile: Vec<Arrival>,
     calls: Vec<Call>,
+    /// A message became visible with it that may be handled at once.
+    delivered: bool,
+}
+
+impl Committed {
+    /// Whether the end of a handling may soon be committed after it.
+    pub(super) fn leads(&self) -> bool {
+        self.delivered
+    }
 }
 
 impl Shared {
@@ -24,6 +33,8 @@ impl Shared {
             .into_iter()
             .partition(|arrival| arrival.item.value.volatile);
         let written: Vec<Arrival> = written;
+        let ready = |arrival: &Arrival| arrival.queue.is_some() && arrival.due == 0;
+        let delivered = written.iter().any(ready);
         for arrival in written {
             inner.arrived(arrival);
         }
@@ -37,6 +48,7 @@ impl Shared {
         Committed {
             volatile,
             calls: group.into_calls(),
+            delivered,
         }
     }
 

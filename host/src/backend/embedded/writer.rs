@@ -146,6 +146,7 @@ impl Writer {
         let mut good = true;
         let mut group = turn.group;
         let mut confirmations: Vec<Confirmation> = Vec::new();
+        let mut leads = false;
         if !group.is_empty() {
             let batch = group.batch();
             self.pruner.written(batch.dead.len());
@@ -160,6 +161,7 @@ impl Writer {
                 Ok(()) if volatile => self.shared.flushed(self.shared.committed(group)),
                 Ok(()) => {
                     let (shared, committed) = (self.shared.clone(), self.shared.committed(group));
+                    leads = committed.leads();
                     confirmations.push(Box::new(move |flushed| match flushed {
                         Ok(()) => shared.flushed(committed),
                         Err(reason) => shared.not_flushed(committed, reason),
@@ -177,7 +179,8 @@ impl Writer {
                 drop(caller.send(done.map_err(|error| BackendError::Unavailable(error.0))));
             }));
         }
-        room.hand_over(confirmations);
+        room.hand_over(confirmations, leads);
+        self.database.make_room().await;
         for slot in turn.feed {
             let fed = self.shared.feed(slot, &mut self.database).await;
             good &= self.report(&fed).await;
