@@ -8,12 +8,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{BrokerOptions, QueueName};
 use crate::client::PoolOptions;
 use crate::control::ServedPlugin;
-use crate::plugin::{Grants, Limits};
+use crate::plugin::{Grants, Limits, TrustedKey};
 use crate::retry::RetryPolicy;
 use crate::store::Retention;
 use crate::telemetry::LogFormat;
@@ -72,6 +73,8 @@ pub struct Config {
     pub watch: Sourced<bool>,
     /// How many versions of each plugin are kept.
     pub versions: Sourced<usize>,
+    /// Whose signature a component must bear, if anybody's.
+    pub trusted_keys: Arc<[TrustedKey]>,
     /// What is logged; `None`: each verb's own default.
     pub log: Sourced<Option<String>>,
     /// How it is logged.

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::config::{self, Config, ConfigError};
 use crate::control::{Host, ReloadOutcome, ServedPlugin};
 use crate::guest::digest;
-use crate::plugin::read;
+use crate::plugin::{read, signature, signature_file};
 use crate::registry::{Choice, History, Registry, RegistryError, Verdict};
 use crate::watch::{Rest, Stamp};
 
@@ -82,6 +82,7 @@ struct State {
 struct Applied {
     served: ServedPlugin,
     stamp: Option<Stamp>,
+    signature: Option<Stamp>,
     /// It was refused; another change may be what it needs.
     refused: bool,
 }
@@ -246,7 +247,7 @@ impl Shared {
             };
             match read(&served.spec) {
                 Ok(bytes) if digest(&bytes) == *plugin.digest => {
-                    registry.keep(&plugin.digest, &bytes)?;
+                    keep(registry, &plugin.digest, &served.spec.file, &bytes)?;
                 }
                 // It has changed since; the version comes again with the next look.
                 _ => continue,
@@ -280,9 +281,11 @@ impl Shared {
             });
             if same {
                 let refused = false;
+                let signature = Stamp::of(&signature_file(&served.spec.file));
                 let applied = Applied {
                     served,
                     stamp,
+                    signature,
                     refused,
                 };
                 state.applied.insert(name, applied);
@@ -306,7 +309,7 @@ impl Shared {
     ) -> Served {
         let (name, found) = (served.spec.name.clone(), digest(&bytes));
         let kept = match &self.registry {
-            Some(registry) => registry.keep(&found, &bytes).map(drop),
+            Some(registry) => keep(registry, &found, &served.spec.file, &bytes),
             None => Ok(()),
         };
         let outcome = match kept {
@@ -400,4 +403,14 @@ async fn read_apart(served: &ServedPlugin) -> Result<Vec<u8>, String> {
 /// The digest of a file, if there is one.
 fn digest_of(file: &Path) -> Option<String> {
     std::fs::read(file).ok().map(|bytes| digest(&bytes))
+}
+
+/// Keeps a component with the signature beside the file that it was read from. One that cannot be read is not needed, or
+/// the component is refused for it.
+fn keep(registry: &Registry, digest: &str, file: &Path, bytes: &[u8]) -> Result<(), RegistryError> {
+    registry.keep(digest, bytes)?;
+    match signature(file) {
+        Ok(Some(text)) => registry.keep_signature(digest, &text),
+        Ok(None) | Err(_) => Ok(()),
+    }
 }

@@ -18,12 +18,15 @@ mod grants;
 mod limits;
 mod loader;
 mod pool;
+mod trust;
 mod turns;
 
 pub use grants::Grants;
 pub use limits::{Isolation, Limits, TooLarge};
 pub(crate) use loader::read;
 pub use loader::{LoadError, Loader, PluginSpec};
+pub use trust::TrustedKey;
+pub(crate) use trust::{signature, signature_file};
 
 use pool::Pool;
 

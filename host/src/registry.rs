@@ -16,6 +16,8 @@ pub use history::{Choice, Chosen, History, Record, Verdict};
 
 /// The folder within the data folder.
 const FOLDER: &str = "plugins";
+/// What the name of a signature ends with, after that of its component.
+const SIGNATURE: &str = ".minisig";
 /// How many versions of a plugin are kept when nothing else is said; as many failed ones are remembered.
 pub const DEFAULT_KEEP: usize = 10;
 
@@ -118,6 +120,18 @@ impl Registry {
         Ok(path)
     }
 
+    /// Keeps the signature of a component that is kept.
+    ///
+    /// # Errors
+    /// [`RegistryError`], with what to do about it.
+    pub fn keep_signature(&self, digest: &str, text: &str) -> Result<(), RegistryError> {
+        let name = format!("{}{SIGNATURE}", file_of(digest));
+        match fs::read_to_string(self.dir.join(&name)) {
+            Ok(kept) if kept == text => Ok(()),
+            _ => self.put(&name, text.as_bytes()),
+        }
+    }
+
     /// Where the component of a digest is, if it is kept.
     #[must_use]
     pub fn component(&self, digest: &str) -> PathBuf {
@@ -150,7 +164,8 @@ impl Registry {
         let files = fs::read_dir(&self.dir).into_iter().flatten().flatten();
         for file in files {
             let name = file.file_name().to_string_lossy().into_owned();
-            let component = name.ends_with(".wasm") && !needed.contains(&name);
+            let of = name.strip_suffix(SIGNATURE).unwrap_or(&name);
+            let component = of.ends_with(".wasm") && !needed.contains(of);
             if (component || name.ends_with(".new"))
                 && let Err(error) = fs::remove_file(file.path())
             {

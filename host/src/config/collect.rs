@@ -236,6 +236,7 @@ impl Config {
     fn serve(&self, candidate: Candidate<'_>, problems: &mut Vec<Problem>) -> ServedPlugin {
         let mut spec = PluginSpec::from_file(&candidate.file);
         spec.name = candidate.name;
+        spec.trusted = self.trusted_keys.clone();
         let mut served = ServedPlugin::new(spec);
         let Some(section) = candidate.section else {
             served.spec.limits = self.limits.clone();

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{Digest, Filter, Name, Queue, Topic};
+use super::text::{Digest, Filter, Key, Name, Queue, Topic};
 use super::{Settings, Size, Time};
 use crate::backend::BrokerOptions;
 use crate::plugin::Isolation;
@@ -36,6 +36,9 @@ pub(super) struct File {
     /// How many versions of each plugin are kept in the data folder, to go back to.
     #[schemars(range(min = 1), extend("x-unit" = "versions"))]
     pub(super) versions: Option<u32>,
+    /// Public keys in the format of minisign. If there is one, a component is loaded only with the signature of one of them
+    /// beside it, `NAME.wasm.minisig`.
+    pub(super) trusted_keys: Option<Vec<Key>>,
     /// What to log on standard error: error, warn, info, debug, trace, or a filter such as `warn,sandbar=debug`;
     /// without it info for `run` and warn for the other verbs.
     pub(super) log: Option<Filter>,

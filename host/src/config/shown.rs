@@ -14,7 +14,7 @@ use super::file::{
     BreakerSection, ClientSection, DefaultsSection, File, LettersSection, LimitsSection,
     PluginSection, RetrySection,
 };
-use super::text::{Digest, Filter, Name, Queue, Topic};
+use super::text::{Digest, Filter, Key, Name, Queue, Topic};
 use super::written::Written;
 use super::{Breaker, Config, PluginConfig, Setting, Size, Source, Time};
 use crate::plugin::Limits;
@@ -126,6 +126,7 @@ impl From<&Config> for File {
             plugin_dir: config.plugin_dir.value.clone(),
             watch: Some(config.watch.value),
             versions: Some(u32::try_from(config.versions.value).unwrap_or(u32::MAX)),
+            trusted_keys: Some(config.trusted_keys.iter().cloned().map(Key).collect()),
             log: config.log.value.clone().map(Filter),
             log_format: Some(config.log_format.value),
             broker: config.broker.clone(),

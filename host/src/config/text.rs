@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::backend::{BackendError, QueueName};
+use crate::plugin::TrustedKey;
 use crate::topic::{Pattern, TopicError};
 use crate::value::written_as_text;
 
@@ -20,6 +21,10 @@ pub(super) struct Topic(pub(super) Pattern);
 /// The digest of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Digest(pub(super) String);
+
+/// A public key whose signatures count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Key(pub(super) TrustedKey);
 
 /// The name of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +118,20 @@ impl fmt::Display for Digest {
     }
 }
 
+impl FromStr for Key {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl fmt::Display for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.as_str())
@@ -143,6 +162,12 @@ written_as_text!(Digest, Text, "a digest such as \"sha256:…\"", {
     "type": "string",
     "pattern": "^sha256:[0-9a-f]{64}$",
     "x-type": "digest",
+});
+
+written_as_text!(Key, Text, "a public key such as \"RW…\"", {
+    "type": "string",
+    "pattern": "^[A-Za-z0-9+/=]{56}$",
+    "x-type": "key",
 });
 
 written_as_text!(Queue, Text, "the name of a queue", {

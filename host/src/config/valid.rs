@@ -73,6 +73,12 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
         plugin_dir: sourced(&written, &["plugin_dir"], plugin_dir),
         watch: sourced(&written, &["watch"], file.watch.unwrap_or(true)),
         versions: sourced(&written, &["versions"], versions),
+        trusted_keys: file
+            .trusted_keys
+            .unwrap_or_default()
+            .into_iter()
+            .map(|key| key.0)
+            .collect(),
         log: sourced(&written, &["log"], file.log.map(|log| log.0)),
         log_format: sourced(
             &written,

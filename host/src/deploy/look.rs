@@ -12,6 +12,7 @@ use crate::clock;
 use crate::config::{Config, DEFAULT_FILE, FileChoice};
 use crate::control::{ReloadOutcome, ServedPlugin};
 use crate::guest::digest;
+use crate::plugin::signature_file;
 use crate::registry::{Choice, History, Verdict};
 use crate::watch::{QUIET, Stamp, Watch};
 
@@ -164,20 +165,28 @@ impl Shared {
     async fn consider(&self, state: &mut State, served: &ServedPlugin, now: Duration) -> Step {
         let name = &served.spec.name;
         let stamp = Stamp::of(&served.spec.file);
+        let beside = signature_file(&served.spec.file);
+        let signature = Stamp::of(&beside);
         let since = state.rest.since(&served.spec.file, stamp, now);
         let known = state.applied.get(name);
         let as_before = known.is_some_and(|known| known.served == *served);
-        if as_before && known.is_some_and(|known| known.stamp == stamp) {
+        let same_files =
+            known.is_some_and(|known| known.stamp == stamp && known.signature == signature);
+        if as_before && same_files {
             return Step::Nothing;
         }
+        let since = match signature {
+            Some(_) => since.min(state.rest.since(&beside, signature, now)),
+            None => since,
+        };
         if since < QUIET {
             return Step::Again(QUIET - since);
         }
-        let same_file = known.is_some_and(|known| known.stamp == stamp);
-        let who = if same_file { "configuration" } else { "file" };
+        let who = if same_files { "configuration" } else { "file" };
         let mut applied = Applied {
             served: served.clone(),
             stamp,
+            signature,
             refused: false,
         };
         let patient = since < PATIENCE;

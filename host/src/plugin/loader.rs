@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Grants, Limits, Plugin, PluginRoute, Pool};
+use super::{Grants, Limits, Plugin, PluginRoute, Pool, TrustedKey, trust};
 use crate::dispatch::{Conflict, Kind};
 use crate::guest::{DeclaredRoute, Engine, GuestError, digest, inspect};
 use crate::periodic::Schedule;
@@ -20,6 +20,8 @@ pub struct PluginSpec {
     pub file: PathBuf,
     /// The digest that the component must have, if it is pinned.
     pub digest: Option<String>,
+    /// Whose signature it must bear; anybody's and nobody's if there is none.
+    pub trusted: Arc<[TrustedKey]>,
     /// What it may do.
     pub grants: Grants,
     /// How much of it.
@@ -35,6 +37,7 @@ impl PluginSpec {
             name: stem.to_string_lossy().into_owned(),
             file: file.to_owned(),
             digest: None,
+            trusted: Arc::default(),
             grants: Grants::default(),
             limits: Limits::default(),
         }
@@ -121,6 +124,7 @@ impl Loader {
                 spec.name
             )));
         }
+        trust::check(&spec.trusted, &spec.file, &bytes).map_err(refused)?;
         self.make(spec, bytes, found).await
     }
 
