@@ -11,6 +11,9 @@ use sandbar::plugin::{Loader, PluginSpec, TrustedKey};
 use sandbar_tests::guests::{guest, version};
 use sandbar_tests::process::Folder;
 
+/// What is tried, the signature, who is trusted, and why it is refused.
+type Case<'a> = (&'a str, Option<String>, &'a [&'a Signer], Option<&'a str>);
+
 struct Signer(KeyPair);
 
 impl Signer {
@@ -60,7 +63,7 @@ async fn only_what_a_trusted_key_signed_is_loaded() {
     let good = ours.signature(&bytes);
     // The comment is signed too, but may be replaced as a whole; a changed one is no signature of anything.
     let changed = good.replace("a trusted comment", "another comment");
-    let cases: [(&str, Option<String>, &[&Signer], Option<&str>); 10] = [
+    let cases: [Case<'_>; 10] = [
         ("nobody is asked", None, &[], None),
         ("signed", Some(good.clone()), &[&ours], None),
         ("one of two", Some(good.clone()), &[&theirs, &ours], None),

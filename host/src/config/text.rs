@@ -167,6 +167,7 @@ written_as_text!(Digest, Text, "a digest such as \"sha256:…\"", {
 written_as_text!(Key, Text, "a public key such as \"RW…\"", {
     "type": "string",
     "pattern": "^[A-Za-z0-9+/=]{56}$",
+    "examples": ["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"],
     "x-type": "key",
 });
 

@@ -122,7 +122,7 @@ fn embedded(runtime: &Runtime, size: u64, pause: Duration, blocks: usize) -> [Sp
         stop(host, &backend).await;
         backend.close().await;
     });
-    [&ours, &limit, &sized].map(|spreads| Spread::all(spreads))
+    [Spread::all(&ours), Spread::all(&limit), Spread::all(&sized)]
 }
 
 async fn requests(host: &Host, count: usize, pause: Duration) -> Spread {
