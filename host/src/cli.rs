@@ -163,7 +163,7 @@ impl Command {
             Verb::Request(request) => request.run(&config).await,
             Verb::Receive(receive) => receive.run(&config).await,
             Verb::Check(check) => check.run(&config).await,
-            Verb::Inspect(inspect) => inspect.run().await,
+            Verb::Inspect(inspect) => inspect.run(&config).await,
             Verb::Config(verb) => verb.run(&config, &plugins),
             Verb::DeadLetters(verb) => verb.run(&config).await,
             Verb::Queues(queues) => queues.run(&config).await,

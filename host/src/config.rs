@@ -21,6 +21,7 @@ use crate::telemetry::LogFormat;
 use crate::throttle::BreakerPolicy;
 use crate::wire::Form;
 
+mod cache;
 mod collect;
 mod environment;
 mod file;
@@ -33,6 +34,7 @@ mod valid;
 mod written;
 
 pub use crate::value::{Setting, Settings, Size, Time};
+pub use cache::CacheConfig;
 pub use environment::variable;
 pub use problem::{ConfigError, Place, Problem};
 pub use reference::reference;
@@ -79,6 +81,8 @@ pub struct Config {
     pub log: Sourced<Option<String>>,
     /// How it is logged.
     pub log_format: Sourced<LogFormat>,
+    /// Where compiled components are kept.
+    pub cache: CacheConfig,
     /// The broker.
     pub broker: BrokerOptions,
     /// How long dead letters are kept, and how many.

@@ -2,21 +2,23 @@
 //!
 //! Knows every part and does none of their work. What is configured is read in [`crate::config`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use futures_util::StreamExt as _;
 
 use crate::backend::{Backend, BackendError, QueueName, QueueSpec};
 use crate::call::Access;
 use crate::client::Client;
 use crate::config::DEFAULT_GRACE;
 use crate::dispatch::{Conflict, Dispatcher};
-use crate::guest::{Engine, GuestError};
+use crate::guest::{CacheOptions, Engine, GuestError};
 use crate::handler::{Port, queue, stay_before};
 use crate::periodic::{self, Clock, WallClock};
 use crate::pipeline::{Pipeline, Version};
-use crate::plugin::{Limits, LoadError, Loader, Plugin, PluginSpec};
+use crate::plugin::{Components, Limits, LoadError, Loader, Plugin, PluginSpec};
 use crate::retry::RetryPolicy;
 use crate::store::Store;
 use crate::wire::Form;
@@ -44,6 +46,10 @@ pub struct HostOptions {
     pub instead: BTreeMap<String, PathBuf>,
     /// Components of earlier versions, by the name of the plugin, the newest first: messages may wait that only they handle.
     pub before: BTreeMap<String, Vec<PathBuf>>,
+    /// What was read already of the components.
+    pub components: Components,
+    /// Where compiled components are kept; nowhere if nothing is said.
+    pub cache: Option<CacheOptions>,
     /// How long a version that was replaced may go on with what it has begun; [`DEFAULT_GRACE`] if nothing is said.
     pub drain: Option<Duration>,
 }
@@ -159,7 +165,7 @@ impl Host {
         options: HostOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        let loader = Loader::new(Engine::new()?);
+        let loader = Loader::new(Engine::with_cache(options.cache.clone())?);
         let plugins = load(&loader, &options).await?;
         available(&*backend).await?;
         let shared = Shared {
@@ -177,7 +183,11 @@ impl Host {
         for (plugin, served) in plugins.iter().zip(options.plugins.clone()) {
             let version = shared.version(plugin, &served)?;
             let files = options.before.get(&*plugin.name);
-            let older = shared.older(&served, files.map_or(&[][..], Vec::as_slice));
+            let older = shared.older(
+                &options.components,
+                &served,
+                files.map_or(&[][..], Vec::as_slice),
+            );
             let older = older.await;
             versions.push((version, older, Some((plugin.clone(), served))));
         }
@@ -281,13 +291,18 @@ impl Shared {
     }
 
     /// Earlier versions that messages may wait for. One that cannot be loaded any more is no reason not to start.
-    async fn older(&self, served: &ServedPlugin, files: &[PathBuf]) -> Vec<Arc<Version>> {
+    async fn older(
+        &self,
+        components: &Components,
+        served: &ServedPlugin,
+        files: &[PathBuf],
+    ) -> Vec<Arc<Version>> {
         let mut older = Vec::with_capacity(files.len());
         for file in files {
             let mut spec = served.spec.clone();
             spec.file.clone_from(file);
             spec.digest = None;
-            match self.loader.load(spec).await {
+            match self.loader.load_of(components, spec).await {
                 Ok(plugin) => older.extend(self.version(&plugin, served).ok().map(Arc::new)),
                 Err(error) => {
                     tracing::warn!(plugin = %served.spec.name, "what waits for an earlier version finds no handler: {error}");
@@ -345,23 +360,45 @@ async fn available(backend: &dyn Backend) -> Result<(), BackendError> {
     }
 }
 
+/// As many at once as there are cores; a large component keeps all of them busy by itself.
 async fn load(loader: &Loader, options: &HostOptions) -> Result<Vec<Arc<Plugin>>, StartError> {
-    let mut plugins: Vec<Arc<Plugin>> = Vec::with_capacity(options.plugins.len());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut loading = Vec::with_capacity(options.plugins.len());
     for served in &options.plugins {
-        let (name, mut spec) = (&served.spec.name, served.spec.clone());
-        let mut loaded = loader.load(spec.clone()).await;
-        if let Err(error) = &loaded
-            && let Some(instead) = options.instead.get(name)
-        {
-            tracing::error!(plugin = %name, "{error}; the version that was served last is served instead");
-            spec.file.clone_from(instead);
-            loaded = loader.load(spec).await;
-        }
-        let plugin = loaded?;
-        if plugins.iter().any(|known| known.name == plugin.name) || *plugin.name == *NATIVE {
+        let instead = options.instead.get(&served.spec.name).cloned();
+        loading.push(load_one(
+            loader,
+            &options.components,
+            served.spec.clone(),
+            instead,
+        ));
+    }
+    let mut loading = futures_util::stream::iter(loading).buffered(cores);
+    let mut names = HashSet::with_capacity(options.plugins.len());
+    let mut plugins: Vec<Arc<Plugin>> = Vec::with_capacity(options.plugins.len());
+    while let Some(plugin) = loading.next().await {
+        let plugin = plugin?;
+        if !names.insert(plugin.name.clone()) || *plugin.name == *NATIVE {
             return Err(StartError::SameName(plugin.name.clone()));
         }
         plugins.push(plugin);
     }
     Ok(plugins)
+}
+
+async fn load_one(
+    loader: &Loader,
+    components: &Components,
+    mut spec: PluginSpec,
+    instead: Option<PathBuf>,
+) -> Result<Arc<Plugin>, LoadError> {
+    let loaded = loader.load_of(components, spec.clone()).await;
+    if let Err(error) = &loaded
+        && let Some(instead) = instead
+    {
+        tracing::error!(plugin = %spec.name, "{error}; the version that was served last is served instead");
+        spec.file = instead;
+        return loader.load_of(components, spec).await;
+    }
+    loaded
 }

@@ -14,8 +14,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::clock;
 use crate::config::{self, Config, ConfigError};
 use crate::control::{Host, ReloadOutcome, ServedPlugin};
-use crate::guest::digest;
-use crate::plugin::{read, signature, signature_file};
+use crate::guest::Binary;
+use crate::plugin::{Components, read, signature, signature_file};
 use crate::registry::{Choice, History, Registry, RegistryError, Verdict};
 use crate::watch::{Rest, Stamp};
 
@@ -47,6 +47,8 @@ pub struct Plan {
     pub paused: Vec<String>,
     /// Who is not served because it was removed.
     pub removed: Vec<String>,
+    /// What was read of their components.
+    pub components: Components,
 }
 
 /// The deployments of a host that runs. Dropping it ends the watching; the host goes on.
@@ -106,7 +108,8 @@ pub fn plan(
         let name = served.spec.name.clone();
         let history = registry.read(&name)?;
         // What cannot be read is refused when it is loaded.
-        let mut target = read(&served.spec).ok().map(|bytes| digest(&bytes));
+        let read = plan.components.read(&served.spec).ok();
+        let mut target = read.map(|binary| binary.digest().to_string());
         match target.as_deref().map(|found| history.choose(Some(found))) {
             Some(Choice::Nothing) => {
                 plan.removed.push(name);
@@ -114,8 +117,8 @@ pub fn plan(
             }
             Some(Choice::Kept(digest)) => {
                 let kept = registry.component(&digest);
-                match digest_of(&kept) {
-                    Some(found) if found == digest => {
+                match plan.components.digest(&kept) {
+                    Some(found) if *found == *digest => {
                         served.spec.file = kept;
                         target = Some(digest);
                     }
@@ -176,12 +179,14 @@ impl Plan {
 }
 
 impl Deployments {
-    /// Remembers what a host serves, and follows the files if the configuration says so. What cannot be remembered is said, and the host goes on.
+    /// Remembers what a host serves, and follows the files if the configuration says so. What cannot be remembered is said,
+    /// and the host goes on. `components` are those that were read for the start.
     pub async fn start(
         host: Host,
         registry: Option<Registry>,
         config: Config,
         origin: Origin,
+        components: Components,
     ) -> Self {
         let watch = config.watch.value;
         let file = config.file.clone();
@@ -199,10 +204,11 @@ impl Deployments {
             began: Instant::now(),
             state: tokio::sync::Mutex::new(state),
         });
-        if let Err(error) = shared.remember() {
+        if let Err(error) = shared.remember(&components) {
             tracing::error!("what is served will be forgotten: {error}");
         }
-        shared.known().await;
+        shared.known(&components).await;
+        drop(components);
         let watching =
             watch.then(|| AbortOnDropHandle::new(tokio::spawn(look::follow(shared.clone()))));
         Self {
@@ -225,7 +231,7 @@ impl Deployments {
 
 impl Shared {
     /// Remembers what was started.
-    fn remember(&self) -> Result<(), RegistryError> {
+    fn remember(&self, components: &Components) -> Result<(), RegistryError> {
         for plugin in self.host.plugins() {
             let Some(registry) = &self.registry else {
                 break;
@@ -245,9 +251,9 @@ impl Shared {
             let Some((_, served)) = self.host.plugin(&plugin.name) else {
                 continue;
             };
-            match read(&served.spec) {
-                Ok(bytes) if digest(&bytes) == *plugin.digest => {
-                    keep(registry, &plugin.digest, &served.spec.file, &bytes)?;
+            match components.read(&served.spec) {
+                Ok(binary) if *binary.digest() == plugin.digest => {
+                    keep(registry, &served.spec.file, &binary)?;
                 }
                 // It has changed since; the version comes again with the next look.
                 _ => continue,
@@ -259,7 +265,7 @@ impl Shared {
     }
 
     /// Takes files as they are for what is served, where that is so.
-    async fn known(&self) {
+    async fn known(&self, components: &Components) {
         let mut state = self.state.lock().await;
         let (described, _) = state.config.served_now(&self.origin.files);
         for served in described {
@@ -271,13 +277,12 @@ impl Shared {
                 .host
                 .plugin(&name)
                 .map(|(plugin, _)| plugin.digest.clone());
-            let bytes = read(&served.spec).ok();
-            let same = bytes.is_some_and(|bytes| {
-                let found = digest(&bytes);
+            let same = components.read(&served.spec).is_ok_and(|binary| {
+                let found = binary.digest();
                 let chosen = self
                     .history(&name)
-                    .map(|history| history.choose(Some(&found)));
-                live.as_deref() == Some(&found) || !matches!(chosen, None | Some(Choice::File))
+                    .map(|history| history.choose(Some(found)));
+                live.as_ref() == Some(found) || !matches!(chosen, None | Some(Choice::File))
             });
             if same {
                 let refused = false;
@@ -303,17 +308,17 @@ impl Shared {
     async fn serve(
         &self,
         served: ServedPlugin,
-        bytes: Vec<u8>,
+        binary: Binary,
         by: By<'_>,
         change: impl FnOnce(&mut History),
     ) -> Served {
-        let (name, found) = (served.spec.name.clone(), digest(&bytes));
+        let (name, found) = (served.spec.name.clone(), binary.digest().to_string());
         let kept = match &self.registry {
-            Some(registry) => keep(registry, &found, &served.spec.file, &bytes),
+            Some(registry) => keep(registry, &served.spec.file, &binary),
             None => Ok(()),
         };
         let outcome = match kept {
-            Ok(()) => self.host.reload_read(served, bytes).await,
+            Ok(()) => self.host.reload_read(served, binary).await,
             Err(error) => ReloadOutcome::RolledBack(error.to_string()),
         };
         let verdict = match &outcome {
@@ -391,10 +396,10 @@ struct Served {
 }
 
 /// Reads a component off the threads that serve messages.
-async fn read_apart(served: &ServedPlugin) -> Result<Vec<u8>, String> {
+async fn read_apart(served: &ServedPlugin) -> Result<Binary, String> {
     let spec = served.spec.clone();
     match tokio::task::spawn_blocking(move || read(&spec)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Ok(binary)) => Ok(binary),
         Ok(Err(error)) => Err(error.to_string()),
         Err(error) => Err(error.to_string()),
     }
@@ -402,13 +407,16 @@ async fn read_apart(served: &ServedPlugin) -> Result<Vec<u8>, String> {
 
 /// The digest of a file, if there is one.
 fn digest_of(file: &Path) -> Option<String> {
-    std::fs::read(file).ok().map(|bytes| digest(&bytes))
+    std::fs::read(file)
+        .ok()
+        .map(|bytes| crate::guest::digest(&bytes))
 }
 
 /// Keeps a component with the signature beside the file that it was read from. One that cannot be read is not needed, or
 /// the component is refused for it.
-fn keep(registry: &Registry, digest: &str, file: &Path, bytes: &[u8]) -> Result<(), RegistryError> {
-    registry.keep(digest, bytes)?;
+fn keep(registry: &Registry, file: &Path, binary: &Binary) -> Result<(), RegistryError> {
+    let digest = binary.digest();
+    registry.keep(digest, binary.bytes())?;
     match signature(file) {
         Ok(Some(text)) => registry.keep_signature(digest, &text),
         Ok(None) | Err(_) => Ok(()),

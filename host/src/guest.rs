@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::Linker;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use self::chance::{Chance, Seed};
@@ -21,20 +21,27 @@ use crate::plugin::Limits;
 use crate::relief;
 use crate::store::Reason;
 
+mod binary;
+mod cache;
 mod chance;
 mod engine;
 mod inspect;
+mod load;
 mod meter;
 mod v0_1;
 mod wasi;
 
-pub use inspect::{Inspection, digest, inspect};
+pub use binary::{Binary, digest};
+pub use cache::{CacheOptions, CacheState, DEFAULT_CACHE_SIZE, look_at_cache};
+pub use inspect::{Inspection, inspect};
+pub use load::LoadCounts;
 
 /// Compiles and instantiates components.
 #[derive(Clone)]
 pub struct Engine {
     engine: wasmtime::Engine,
     linker: Arc<Linker<State>>,
+    shelf: Arc<load::Shelf>,
     secret: [u8; 32],
     _ticker: Arc<Ticker>,
 }
@@ -45,15 +52,11 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// Imports through which a guest sees time and randomness.
-const DRAWING: [&str; 2] = ["sandbar:messaging/system@", "wasi:"];
-
 /// A component that was compiled and is known to fit a world.
 #[derive(Clone)]
 pub struct Guest {
     engine: Engine,
-    pre: v0_1::Pre,
-    draws: bool,
+    loaded: Arc<load::Loaded>,
 }
 
 impl std::fmt::Debug for Guest {
@@ -134,61 +137,43 @@ pub enum GuestError {
 struct OutOfTime(Duration);
 
 impl Engine {
-    /// An engine with its clock running.
+    /// An engine with its clock running, which compiles everything.
     ///
     /// # Errors
     /// When the machine does not support what it needs.
     pub fn new() -> Result<Self, GuestError> {
+        Self::with_cache(None)
+    }
+
+    /// The same with a place where compiled components are kept.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; a cache that cannot be used is only said.
+    pub fn with_cache(cache: Option<CacheOptions>) -> Result<Self, GuestError> {
         let failed = |error: wasmtime::Error| GuestError::Engine(format!("{error:#}"));
         let engine = engine::new().map_err(failed)?;
         let mut linker = Linker::new(&engine);
         v0_1::link(&mut linker).map_err(failed)?;
         wasi::link(&mut linker).map_err(failed)?;
         let ticker = Ticker::start(&engine)?;
+        let cache = cache.map(|options| cache::Cache::new(options, &engine));
         Ok(Self {
             engine,
+            shelf: Arc::new(load::Shelf::new(cache)),
             linker: Arc::new(linker),
             secret: rand::random(),
             _ticker: Arc::new(ticker),
         })
     }
-
-    /// Checks and compiles a component. Takes milliseconds to seconds of processor time: call it where blocking is
-    /// allowed.
-    ///
-    /// # Errors
-    /// [`GuestError`] with what was found and what was wanted.
-    pub fn load(&self, bytes: &[u8]) -> Result<Guest, GuestError> {
-        inspect::check_is_component(bytes)?;
-        let component = Component::new(&self.engine, bytes).map_err(|error| {
-            GuestError::NotAComponent(format!("it cannot be compiled: {error:#}"))
-        })?;
-        let kind = component.component_type();
-        let names = |items: Vec<&str>| items.into_iter().map(ToOwned::to_owned).collect::<Vec<_>>();
-        let exports = names(kind.exports(&self.engine).map(|(name, _)| name).collect());
-        if !exports.iter().any(|name| name == v0_1::EXPORT) {
-            return Err(inspect::unknown_world(&exports, &[v0_1::EXPORT]));
-        }
-        let imports = names(kind.imports(&self.engine).map(|(name, _)| name).collect());
-        inspect::check_imports(&imports, &wasi::OFFERED)?;
-        let pre = self
-            .linker
-            .instantiate_pre(&component)
-            .map_err(|error| GuestError::Import(format!("it cannot be linked: {error:#}")))?;
-        let pre = v0_1::probe(pre, &imports).map_err(|error| {
-            GuestError::UnknownWorld(format!("its handler does not fit: {error:#}"))
-        })?;
-        Ok(Guest {
-            engine: self.clone(),
-            pre,
-            draws: imports
-                .iter()
-                .any(|import| DRAWING.iter().any(|name| import.starts_with(name))),
-        })
-    }
 }
 
 impl Guest {
+    /// Interfaces that it imports.
+    #[must_use]
+    pub fn imports(&self) -> &[String] {
+        &self.loaded.imports
+    }
+
     /// A fresh instance for a plugin.
     ///
     /// # Errors
@@ -215,7 +200,7 @@ impl Guest {
         };
         let mut store = Store::new(&self.engine.engine, state);
         store.limiter(|state| &mut state.meter);
-        let suspends = self.pre.suspends();
+        let suspends = self.loaded.pre.suspends();
         store.epoch_deadline_callback(move |mut context| {
             context.data_mut().check_time()?;
             if suspends {
@@ -226,12 +211,12 @@ impl Guest {
         });
         let ticks = if suspends { 1 } else { TICKS };
         store.set_epoch_deadline(ticks);
-        match v0_1::World::instantiate(&self.pre, &mut store).await {
+        match v0_1::World::instantiate(&self.loaded.pre, &mut store).await {
             Ok(world) => Ok(Instance(Box::new(Running {
                 store,
                 world,
                 ticks,
-                draws: self.draws,
+                draws: self.loaded.draws,
                 secret: self.engine.secret,
             }))),
             Err(error) => {

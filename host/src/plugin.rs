@@ -14,6 +14,7 @@ use crate::dispatch::{Action, Conflict, Dispatcher, Identity, Kind, Outcome, Rou
 use crate::periodic::Schedule;
 use crate::topic::Pattern;
 
+mod components;
 mod grants;
 mod limits;
 mod loader;
@@ -21,6 +22,7 @@ mod pool;
 mod trust;
 mod turns;
 
+pub use components::Components;
 pub use grants::Grants;
 pub use limits::{Isolation, Limits, TooLarge};
 pub(crate) use loader::read;

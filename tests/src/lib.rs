@@ -3,6 +3,7 @@
 //! Nothing of it is part of the product, and nothing of it is mocked: brokers, components and processes are real.
 
 pub mod contract;
+pub mod disk;
 pub mod golden;
 pub mod guests;
 pub mod languages;

@@ -114,6 +114,8 @@ impl Folder {
                 command.env_remove(name);
             }
         }
+        // What a user has compiled before is nothing for a test.
+        command.env("XDG_CACHE_HOME", self.path().join("user-cache"));
         command.env("COLUMNS", "100").stdin(Stdio::null());
         command
     }

@@ -131,6 +131,7 @@ fn pure_modules_wait_for_nothing_and_read_no_clock() {
         "store/sqlite/flush/patience",
         "registry/history",
         "watch/rest",
+        "guest/cache/entry",
     ];
     let found = mentioning(
         host(&pure),
@@ -270,6 +271,19 @@ fn production_code_may_not_panic() {
         "nobody silences them",
         mentioning(silenced.collect(), &words),
     );
+}
+
+#[test]
+fn compiled_code_is_loaded_in_one_place() {
+    let all = files("host/src", "rs").into_iter();
+    let all = all.map(|(name, text)| (name, code(&text)));
+    let unsafe_code = mentioning(
+        all.collect(),
+        &["unsafe {", "unsafe fn", "::deserialize(engine"],
+    );
+    let expected = ["unsafe {", "::deserialize(engine"];
+    let expected = expected.map(|what| format!("host/src/guest/load.rs mentions {what}"));
+    assert_eq!(unsafe_code, expected);
 }
 
 #[test]

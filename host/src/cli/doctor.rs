@@ -12,6 +12,7 @@ use super::terminal::{self, printable};
 use super::{Ended, options};
 
 mod broker;
+mod cache;
 mod clock;
 mod disk;
 mod finding;
@@ -22,8 +23,8 @@ use finding::{Finding, Level};
 
 /// Check everything that a host needs.
 ///
-/// Looks at the broker and its data, dead letters, queues, the disk, the clock, the plugins and the limits of the
-/// machine. Exit code 1 if something has to be put right.
+/// Looks at the broker and its data, dead letters, queues, the disk, the clock, compiled components, the plugins and the
+/// limits of the machine. Exit code 1 if something has to be put right.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
     #[command(flatten)]
@@ -52,6 +53,8 @@ enum Check {
     Disk,
     /// Whether the clock can be trusted
     Clock,
+    /// Whether compiled components can be kept
+    Cache,
     /// Whether every plugin can be loaded
     Plugins,
     /// Limits of the machine that matter
@@ -74,6 +77,9 @@ impl Doctor {
         }
         if wanted(Check::Clock) {
             findings.extend(clock::check(config));
+        }
+        if wanted(Check::Cache) {
+            findings.push(cache::check(config).await);
         }
         if wanted(Check::Plugins) {
             findings.extend(plugins::check(config).await);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
-use sandbar::config::Size;
+use sandbar::config::{Config, Size};
 use sandbar::guest::{Engine, Inspection};
 use sandbar::plugin::{Loader, Plugin, PluginSpec};
 use serde::Serialize;
@@ -52,7 +52,7 @@ struct Report {
 }
 
 impl Inspect {
-    pub(super) async fn run(self) -> anyhow::Result<Ended> {
+    pub(super) async fn run(self, config: &Config) -> anyhow::Result<Ended> {
         let name = self.file.display();
         let bytes = std::fs::read(&self.file)
             .map_err(|error| Usage(format!("plugin file {name}: {error}")))?;
@@ -61,7 +61,8 @@ impl Inspect {
         let mut spec = PluginSpec::from_file(&self.file);
         // What a file is has nothing to do with what it is called.
         spec.name = "inspected".to_owned();
-        let loaded = Loader::new(Engine::new()?).load(spec).await;
+        let loader = Loader::new(Engine::with_cache(config.cache())?);
+        let loaded = loader.load(spec).await;
         let routes = loaded.as_ref().ok().map(|plugin| routes(plugin));
         let report = Report { found, routes };
         if self.json {

@@ -80,6 +80,8 @@ impl Run {
             instead: plan.instead,
             before: plan.before,
             paused: plan.paused,
+            components: plan.components.clone(),
+            cache: config.cache(),
             drain: Some(config.grace.value),
             ..HostOptions::default()
         };
@@ -104,7 +106,9 @@ impl Run {
         };
         let reachable = registry.is_some() || !broker.shared();
         let (data, grace) = (config.data.value.clone(), config.grace.value);
-        let deployments = Deployments::start(host.clone(), registry, config, origin).await;
+        let deployments =
+            Deployments::start(host.clone(), registry, config, origin, plan.components);
+        let deployments = deployments.await;
         // Who finds the socket finds the queues of the plugins too.
         broker.share(&data, reachable.then(|| deployments.steward()))?;
         for plugin in host.plugins() {

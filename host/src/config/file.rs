@@ -44,12 +44,27 @@ pub(super) struct File {
     pub(super) log: Option<Filter>,
     /// How to log it.
     pub(super) log_format: Option<LogFormat>,
+    pub(super) cache: CacheSection,
     pub(super) broker: BrokerOptions,
     pub(super) client: ClientSection,
     pub(super) dead_letters: LettersSection,
     pub(super) defaults: DefaultsSection,
     /// The plugins, by name. A plugin without a table of its own has the defaults and no grants.
     pub(super) plugins: BTreeMap<Name, PluginSection>,
+}
+
+/// Compiled components, kept so that the next start does not compile them again.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct CacheSection {
+    /// Whether they are kept at all.
+    pub(super) enabled: Option<bool>,
+    /// A folder of its own for them, private to the user that the host runs as; without it `cache` in the data folder, and
+    /// where there is no data folder `sandbar` in the user's cache folder.
+    #[schemars(extend("x-type" = "path"))]
+    pub(super) dir: Option<PathBuf>,
+    /// All of them together; what was used longest ago goes first.
+    pub(super) size: Option<Size>,
 }
 
 /// Who asks for replies from outside of a plugin.

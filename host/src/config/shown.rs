@@ -11,8 +11,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::file::{
-    BreakerSection, ClientSection, DefaultsSection, File, LettersSection, LimitsSection,
-    PluginSection, RetrySection,
+    BreakerSection, CacheSection, ClientSection, DefaultsSection, File, LettersSection,
+    LimitsSection, PluginSection, RetrySection,
 };
 use super::text::{Digest, Filter, Key, Name, Queue, Topic};
 use super::written::Written;
@@ -129,6 +129,11 @@ impl From<&Config> for File {
             trusted_keys: Some(config.trusted_keys.iter().cloned().map(Key).collect()),
             log: config.log.value.clone().map(Filter),
             log_format: Some(config.log_format.value),
+            cache: CacheSection {
+                enabled: Some(config.cache.enabled),
+                dir: config.cache.dir.clone(),
+                size: Some(Size(config.cache.size)),
+            },
             broker: config.broker.clone(),
             client: ClientSection {
                 timeout: Some(Time(config.request_timeout.value)),

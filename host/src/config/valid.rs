@@ -4,13 +4,14 @@
 
 use std::path::PathBuf;
 
-use super::file::{File, LettersSection, PluginSection};
+use super::file::{CacheSection, File, LettersSection, PluginSection};
 use super::problem::Problem;
 use super::written::{Keys, Written};
-use super::{Breaker, Config, PluginConfig, Sourced};
+use super::{Breaker, CacheConfig, Config, PluginConfig, Sourced};
 use super::{DEFAULT_DATA, DEFAULT_GRACE, DEFAULT_PLUGIN_DIR, DEFAULT_REQUEST_TIMEOUT};
 use crate::client::PoolOptions;
 use crate::control::DEFAULT_GROUP;
+use crate::guest::DEFAULT_CACHE_SIZE;
 use crate::plugin::{Grants, Limits};
 use crate::registry::DEFAULT_KEEP;
 use crate::retry::RetryPolicy;
@@ -29,6 +30,8 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
     let no_time = client.timeout.is_some_and(|time| time.0.is_zero());
     let nobody = client.maxsize == Some(0);
     checker.zero(&["client"], &[("timeout", no_time), ("maxsize", nobody)]);
+    let nothing = file.cache.size.is_some_and(|size| size.0 == 0);
+    checker.zero(&["cache"], &[("size", nothing)]);
     checker.zero(&[], &[("versions", file.versions == Some(0))]);
     let table = ["defaults", "limits"];
     let mut limits = checker.limits(&table, file.defaults.limits, &Limits::default());
@@ -85,6 +88,7 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
             &["log_format"],
             file.log_format.unwrap_or_default(),
         ),
+        cache: cache(file.cache, &written),
         broker: file.broker,
         client_pool,
         dead_letters: retention(&file.dead_letters),
@@ -94,6 +98,15 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
         breaker,
         plugins,
         written,
+    }
+}
+
+fn cache(section: CacheSection, written: &Written) -> CacheConfig {
+    let dir = section.dir;
+    CacheConfig {
+        enabled: section.enabled.unwrap_or(true),
+        dir: dir.map(|dir| written.base(&["cache", "dir"]).join(dir)),
+        size: section.size.map_or(DEFAULT_CACHE_SIZE, |size| size.0),
     }
 }
 

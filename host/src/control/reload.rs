@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Host, Member, NATIVE, ServedPlugin, StartError};
-use crate::guest::digest;
+use crate::guest::Binary;
 use crate::handler::{Change, Port};
 use crate::pipeline::Version;
 use crate::plugin::{Plugin, read};
@@ -40,34 +40,34 @@ impl Host {
     /// the old version has is still handled by that.
     pub async fn reload(&self, served: ServedPlugin) -> ReloadOutcome {
         let spec = served.spec.clone();
-        let bytes = tokio::task::spawn_blocking(move || read(&spec)).await;
-        match bytes {
-            Ok(Ok(bytes)) => self.reload_read(served, bytes).await,
+        let read = tokio::task::spawn_blocking(move || read(&spec)).await;
+        match read {
+            Ok(Ok(binary)) => self.reload_read(served, binary).await,
             Ok(Err(error)) => ReloadOutcome::RolledBack(error.to_string()),
             Err(error) => ReloadOutcome::RolledBack(format!("its file cannot be read: {error}")),
         }
     }
 
     /// The same of a component that was read already.
-    pub(crate) async fn reload_read(&self, served: ServedPlugin, bytes: Vec<u8>) -> ReloadOutcome {
+    pub(crate) async fn reload_read(&self, served: ServedPlugin, binary: Binary) -> ReloadOutcome {
         let _changing = self.shared.changing.lock().await;
-        match self.replace(served, bytes).await {
+        match self.replace(served, binary).await {
             Ok(true) => ReloadOutcome::Swapped,
             Ok(false) => ReloadOutcome::Unchanged,
             Err(error) => ReloadOutcome::RolledBack(error.to_string()),
         }
     }
 
-    async fn replace(&self, served: ServedPlugin, bytes: Vec<u8>) -> Result<bool, StartError> {
+    async fn replace(&self, served: ServedPlugin, binary: Binary) -> Result<bool, StartError> {
         let shared = &*self.shared;
         let live = self.member(&served.spec.name);
         if live
             .as_ref()
-            .is_some_and(|live| same(live, &digest(&bytes), &served))
+            .is_some_and(|live| same(live, binary.digest(), &served))
         {
             return Ok(false);
         }
-        let plugin = shared.loader.load_read(served.spec.clone(), bytes).await?;
+        let plugin = shared.loader.load_read(served.spec.clone(), binary).await?;
         if *plugin.name == *NATIVE {
             return Err(StartError::SameName(plugin.name.clone()));
         }

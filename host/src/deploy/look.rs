@@ -11,7 +11,7 @@ use super::{Applied, By, Shared, State, read_apart};
 use crate::clock;
 use crate::config::{Config, DEFAULT_FILE, FileChoice};
 use crate::control::{ReloadOutcome, ServedPlugin};
-use crate::guest::digest;
+use crate::guest::Binary;
 use crate::plugin::signature_file;
 use crate::registry::{Choice, History, Verdict};
 use crate::watch::{QUIET, Stamp, Watch};
@@ -191,7 +191,7 @@ impl Shared {
         };
         let patient = since < PATIENCE;
         let outcome = match read_apart(served).await {
-            Ok(bytes) => self.apply(served, bytes, who, patient).await,
+            Ok(binary) => self.apply(served, binary, who, patient).await,
             Err(error) => ReloadOutcome::RolledBack(error),
         };
         let step = match outcome {
@@ -229,16 +229,17 @@ impl Shared {
     async fn apply(
         &self,
         served: &ServedPlugin,
-        bytes: Vec<u8>,
+        binary: Binary,
         who: &str,
         patient: bool,
     ) -> ReloadOutcome {
-        let (name, found, mut served) = (&served.spec.name, digest(&bytes), served.clone());
+        let (name, found, mut served) =
+            (&served.spec.name, binary.digest().clone(), served.clone());
         let by = By { who, patient };
         let history = self.history(name).unwrap_or_default();
         let kept = |digest: &str| Some(self.registry.as_ref()?.component(digest));
         if kept(&found).is_some_and(|file| file == served.spec.file) {
-            return self.serve(served, bytes, by, |_| ()).await.outcome;
+            return self.serve(served, binary, by, |_| ()).await.outcome;
         }
         let chosen = match history.choose(Some(&found)) {
             Choice::Nothing => return ReloadOutcome::Unchanged,
@@ -248,12 +249,12 @@ impl Shared {
         if let Some(file) = chosen {
             served.spec.file = file;
             return match read_apart(&served).await {
-                Ok(bytes) => self.serve(served, bytes, by, |_| ()).await.outcome,
+                Ok(binary) => self.serve(served, binary, by, |_| ()).await.outcome,
                 Err(error) => ReloadOutcome::RolledBack(error),
             };
         }
         let by_file = |history: &mut History| history.chosen = None;
-        self.serve(served, bytes, by, by_file).await.outcome
+        self.serve(served, binary, by, by_file).await.outcome
     }
 
     /// Stops to serve a plugin whose file is gone.

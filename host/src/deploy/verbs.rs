@@ -9,7 +9,6 @@ use super::said::{Outcome, State};
 use super::{Answer, By, PluginStatus, Question, Served, Shared, Version, digest_of, read_apart};
 use crate::backend::local::Steward;
 use crate::clock;
-use crate::guest::digest;
 use crate::plugin::Plugin;
 use crate::registry::{Chosen, History, Registry, Verdict};
 
@@ -140,8 +139,8 @@ impl Shared {
         let state = self.state.lock().await;
         let served = state.config.served_as(name, file);
         let served = served.map_err(|error| error.to_string())?;
-        let bytes = read_apart(&served).await?;
-        if digest(&bytes) != pinned {
+        let binary = read_apart(&served).await?;
+        if **binary.digest() != *pinned {
             return Err(format!(
                 "{} has changed since it was named; deploy it again when it is finished",
                 file.display()
@@ -161,7 +160,7 @@ impl Shared {
             // A name that was misspelt leaves nothing behind.
             by.patient = true;
         }
-        let served = self.serve(served, bytes, by, choose).await;
+        let served = self.serve(served, binary, by, choose).await;
         self.answer(name, served)
     }
 
@@ -183,8 +182,8 @@ impl Shared {
         let file = registry.component(&target.digest);
         let served = state.config.served_as(name, &file);
         let served = served.map_err(|error| error.to_string())?;
-        let bytes = read_apart(&served).await?;
-        if digest(&bytes) != target.digest {
+        let binary = read_apart(&served).await?;
+        if **binary.digest() != *target.digest {
             return Err(format!(
                 "{} is not what was kept; the disk or somebody has changed it",
                 file.display()
@@ -211,7 +210,7 @@ impl Shared {
                 live.back_to = Some(number);
             }
         };
-        let served = self.serve(served, bytes, by, choose).await;
+        let served = self.serve(served, binary, by, choose).await;
         self.answer(name, served)
     }
 

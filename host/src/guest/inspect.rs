@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use wasmparser::{Encoding, Instance, Parser, Payload};
 
-use super::GuestError;
+use super::{GuestError, digest};
 
 /// What is known of a component without running it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,24 +32,26 @@ pub struct Inspection {
     pub sdk: BTreeMap<String, String>,
 }
 
-/// The digest of a file as it is printed and pinned.
-#[must_use]
-pub fn digest(bytes: &[u8]) -> String {
-    let mut text = "sha256:".to_owned();
-    for byte in Sha256::digest(bytes) {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
-}
-
 /// Reads a component.
 ///
 /// # Errors
 /// [`GuestError::NotAComponent`] with what it is instead.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, GuestError> {
+    let mut found = read(bytes)?;
+    found.digest = digest(bytes);
+    Ok(found)
+}
+
+/// The interfaces that a component imports.
+pub(super) fn imports(bytes: &[u8]) -> Result<Vec<String>, GuestError> {
+    Ok(read(bytes)?.imports)
+}
+
+/// All but the digest.
+fn read(bytes: &[u8]) -> Result<Inspection, GuestError> {
     check_is_component(bytes)?;
     let mut found = Inspection {
-        digest: digest(bytes),
+        digest: String::new(),
         size: bytes.len(),
         world: None,
         imports: Vec::new(),
@@ -119,7 +120,7 @@ fn malformed(error: wasmparser::BinaryReaderError) -> GuestError {
 }
 
 /// Says what the file is if it is no component.
-pub(super) fn check_is_component(bytes: &[u8]) -> Result<(), GuestError> {
+fn check_is_component(bytes: &[u8]) -> Result<(), GuestError> {
     let no = |text: &str| Err(GuestError::NotAComponent(text.to_owned()));
     if bytes.is_empty() {
         return no("the file is empty; was it still being written?");

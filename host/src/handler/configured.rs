@@ -126,6 +126,6 @@ async fn load(config: &Config, name: &str) -> Result<(Arc<Plugin>, ServedPlugin)
         return Err(HandlerError::Unknown { name, known });
     };
     let served = all.swap_remove(position);
-    let loader = Loader::new(Engine::new()?);
+    let loader = Loader::new(Engine::with_cache(config.cache())?);
     Ok((loader.load(served.spec.clone()).await?, served))
 }

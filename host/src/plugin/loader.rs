@@ -4,10 +4,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Grants, Limits, Plugin, PluginRoute, Pool, TrustedKey, trust};
+use tokio::task::JoinError;
+use tokio::time::Instant;
+
+use super::{Components, Grants, Limits, Plugin, PluginRoute, Pool, TrustedKey, trust};
 use crate::dispatch::{Conflict, Kind};
-use crate::guest::{DeclaredRoute, Engine, GuestError, digest, inspect};
+use crate::guest::{Binary, DeclaredRoute, Engine, Guest, GuestError};
 use crate::periodic::Schedule;
 use crate::topic::Pattern;
 
@@ -99,8 +103,27 @@ impl Loader {
     /// # Errors
     /// [`LoadError`] with the file and what is wrong with it.
     pub async fn load(&self, spec: PluginSpec) -> Result<Arc<Plugin>, LoadError> {
-        let bytes = read(&spec)?;
-        self.load_read(spec, bytes).await
+        self.load_of(&Components::default(), spec).await
+    }
+
+    /// The same of a file that may have been read already.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(crate) async fn load_of(
+        &self,
+        components: &Components,
+        spec: PluginSpec,
+    ) -> Result<Arc<Plugin>, LoadError> {
+        let components = components.clone();
+        let (file, reading) = (spec.file.clone(), spec.clone());
+        match tokio::task::spawn_blocking(move || components.read(&reading)).await {
+            Ok(binary) => self.load_read(spec, binary?).await,
+            Err(error) => Err(LoadError::Refused {
+                file,
+                error: format!("it cannot be read: {error}"),
+            }),
+        }
     }
 
     /// The same of a file that was read already, within its limit.
@@ -110,30 +133,29 @@ impl Loader {
     pub(crate) async fn load_read(
         &self,
         spec: PluginSpec,
-        bytes: Vec<u8>,
+        binary: Binary,
     ) -> Result<Arc<Plugin>, LoadError> {
         let file = spec.file.clone();
         let refused = |error: String| LoadError::Refused {
             file: file.clone(),
             error,
         };
-        let found = digest(&bytes);
-        if spec.digest.as_ref().is_some_and(|pinned| *pinned != found) {
+        let found = binary.digest();
+        if spec
+            .digest
+            .as_ref()
+            .is_some_and(|pinned| **pinned != **found)
+        {
             return Err(refused(format!(
                 "its digest is {found} and [plugins.{}] pins another; deploy the pinned file or change `digest`",
                 spec.name
             )));
         }
-        trust::check(&spec.trusted, &spec.file, &bytes).map_err(refused)?;
-        self.make(spec, bytes, found).await
+        trust::check(&spec.trusted, &spec.file, binary.bytes()).map_err(refused)?;
+        self.make(spec, binary).await
     }
 
-    async fn make(
-        &self,
-        spec: PluginSpec,
-        bytes: Vec<u8>,
-        digest: String,
-    ) -> Result<Arc<Plugin>, LoadError> {
+    async fn make(&self, spec: PluginSpec, binary: Binary) -> Result<Arc<Plugin>, LoadError> {
         let PluginSpec {
             name,
             file,
@@ -156,13 +178,9 @@ impl Loader {
             )));
         }
         let name: Arc<str> = name.into();
-        let engine = self.engine.clone();
-        let compiled = tokio::task::spawn_blocking(move || {
-            let inspection = inspect(&bytes)?;
-            Ok((inspection.imports, engine.load(&bytes)?))
-        });
-        let (imports, guest) = match compiled.await {
-            Ok(compiled) => compiled.map_err(failed)?,
+        let digest = binary.digest().clone();
+        let guest = match self.compile(&name, binary).await {
+            Ok(guest) => guest.map_err(failed)?,
             Err(error) => return Err(refused(format!("the compiler failed: {error}"))),
         };
         let mut probe = guest
@@ -172,11 +190,12 @@ impl Loader {
         let declared = probe.routes().await.map_err(failed)?;
         drop(probe);
         let routes = check_routes(&name, declared, &grants).map_err(refused)?;
+        let imports = guest.imports().to_vec();
         let pool = Pool::new(name.clone(), guest, grants.config.clone(), limits.clone());
         let plugin = Plugin {
             name,
             file: file.clone(),
-            digest: digest.into(),
+            digest,
             routes,
             grants,
             limits,
@@ -189,10 +208,31 @@ impl Loader {
             Err(error) => Err(LoadError::Conflict { file, error }),
         }
     }
+
+    /// Compiles it, or finds it compiled, on a thread of its own; says so when that takes long.
+    async fn compile(
+        &self,
+        name: &str,
+        binary: Binary,
+    ) -> Result<Result<Guest, GuestError>, JoinError> {
+        let (engine, began) = (self.engine.clone(), Instant::now());
+        let mut compiling = tokio::task::spawn_blocking(move || engine.load_binary(&binary));
+        if let Ok(compiled) = tokio::time::timeout(LONG, &mut compiling).await {
+            return compiled;
+        }
+        tracing::info!(plugin = %name, "its component is being compiled");
+        let compiled = compiling.await;
+        let took = began.elapsed().as_secs_f64();
+        tracing::info!(plugin = %name, "its component was compiled in {took:.1} s");
+        compiled
+    }
 }
 
-/// Reads the component, if it is not too large.
-pub(crate) fn read(spec: &PluginSpec) -> Result<Vec<u8>, LoadError> {
+/// After this time it is said that a component is being compiled.
+const LONG: Duration = Duration::from_secs(1);
+
+/// Reads the component with its digest, if it is not too large.
+pub(crate) fn read(spec: &PluginSpec) -> Result<Binary, LoadError> {
     let failed = |error| LoadError::File {
         file: spec.file.clone(),
         error,
@@ -207,7 +247,7 @@ pub(crate) fn read(spec: &PluginSpec) -> Result<Vec<u8>, LoadError> {
             ),
         });
     }
-    std::fs::read(&spec.file).map_err(failed)
+    std::fs::read(&spec.file).map(Binary::new).map_err(failed)
 }
 
 fn check_routes(

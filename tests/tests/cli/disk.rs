@@ -1,57 +1,9 @@
 //! A disk that cannot be written, and one that is full.
 
-use std::path::PathBuf;
-use std::process::Command;
-
+use sandbar_tests::disk::Small;
 use sandbar_tests::process::Folder;
 
 use crate::check;
-
-/// A small file system in memory, unmounted with the value.
-pub(crate) struct Small(PathBuf);
-
-impl Small {
-    /// `None` where this user may not mount; the test says so and passes.
-    pub(crate) fn mount(folder: &Folder, name: &str, size: &str) -> Option<Self> {
-        let at = folder.path().join(name);
-        std::fs::create_dir(&at).unwrap();
-        let options = format!("size={size}");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(&at)
-            .output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Self(at));
-        }
-        eprintln!("SKIPPED: {name}: a small file system cannot be mounted here; run it as root");
-        None
-    }
-
-    /// Gives it room.
-    pub(crate) fn grow(&self) {
-        let done = Command::new("mount")
-            .args(["-o", "remount,size=64m"])
-            .arg(&self.0)
-            .status()
-            .unwrap();
-        assert!(done.success());
-    }
-
-    fn remount_read_only(&self) {
-        let done = Command::new("mount")
-            .args(["-o", "remount,ro"])
-            .arg(&self.0)
-            .status()
-            .unwrap();
-        assert!(done.success());
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        Command::new("umount").arg("-l").arg(&self.0).status().ok();
-    }
-}
 
 #[test]
 fn a_read_only_disk_is_an_error() {
@@ -95,7 +47,7 @@ fn a_full_disk_is_an_error_and_what_was_accepted_stays() {
     let Some(small) = Small::mount(&folder, "small", "8m") else {
         return;
     };
-    let data = small.0.join("data").display().to_string();
+    let data = small.path().join("data").display().to_string();
     let line = format!("\"{}\"\n", "x".repeat(1000));
     folder.write("lines", line.repeat(20_000));
     let sent = folder.run(["send", "t", "--lines", "lines", "--data", &data, "--json"]);

@@ -4,10 +4,9 @@
 
 use std::fs;
 
+use sandbar_tests::disk::Small;
 use sandbar_tests::golden;
 use sandbar_tests::process::{Finished, Folder, Host};
-
-use crate::disk::Small;
 
 /// What every golden file of the story begins with.
 const PREFIX: &str = "operating_";

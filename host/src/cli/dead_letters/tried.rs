@@ -76,7 +76,8 @@ impl Try {
         let mut served = config.served_as(&name, &self.plugin)?;
         // Another version has another digest.
         served.spec.digest = None;
-        let plugin = Loader::new(Engine::new()?).load(served.spec).await?;
+        let loader = Loader::new(Engine::with_cache(config.cache())?);
+        let plugin = loader.load(served.spec).await?;
         let trials = trial::trial(&plugin, served.form, &kept, store).await;
         let trials = trials.map_err(|(reason, error)| format!("{reason}: {error}"));
         Ok((kept, trials))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sandbar::config::Config;
-use sandbar::guest::Engine;
+use sandbar::guest::{CacheOptions, Engine};
 use sandbar::plugin::{Loader, Plugin};
 
 use super::super::check::conflicts;
@@ -23,7 +23,12 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
     if served.is_empty() {
         return vec![Finding::ok(Check::Plugins, "none are configured")];
     }
-    let loader = match Engine::new() {
+    // It changes nothing.
+    let cache = config.cache().map(|options| CacheOptions {
+        write: false,
+        ..options
+    });
+    let loader = match Engine::with_cache(cache) {
         Ok(engine) => Loader::new(engine),
         Err(error) => return vec![Finding::error(Check::Plugins, &error)],
     };
