@@ -242,6 +242,10 @@ mod tests {
     /// What an entry is found by when the engine is set otherwise.
     fn name(change: impl FnOnce(&mut wasmtime::Config)) -> String {
         let mut config = wasmtime::Config::new();
+        config
+            .gc_support(false)
+            .wasm_gc(false)
+            .wasm_exceptions(false);
         change(&mut config);
         let engine = wasmtime::Engine::new(&config).unwrap();
         let dir = tempfile::tempdir().unwrap();
