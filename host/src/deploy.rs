@@ -232,34 +232,33 @@ impl Deployments {
 impl Shared {
     /// Remembers what was started.
     fn remember(&self, components: &Components) -> Result<(), RegistryError> {
+        let Some(registry) = &self.registry else {
+            return Ok(());
+        };
+        let mut anything = false;
         for plugin in self.host.plugins() {
-            let Some(registry) = &self.registry else {
-                break;
-            };
             let mut history = registry.read(&plugin.name)?;
             let before = self.host.before(&plugin.name);
-            if before != history.before {
-                history.before = before;
-                registry.write(&plugin.name, &mut history)?;
-            }
-            if history
-                .live()
-                .is_some_and(|live| live.digest == *plugin.digest)
+            let mut changed = before != history.before;
+            history.before = before;
+            let live = history.live();
+            if live.is_none_or(|live| *live.digest != *plugin.digest)
+                && let Some((_, served)) = self.host.plugin(&plugin.name)
+                // It may have changed since; the version comes again with the next look.
+                && let Ok(binary) = components.read(&served.spec)
+                && *binary.digest() == plugin.digest
             {
-                continue;
+                keep(registry, &served.spec.file, &binary)?;
+                history.add(&plugin.digest, clock::now_ms(), "start", Verdict::Served);
+                changed = true;
             }
-            let Some((_, served)) = self.host.plugin(&plugin.name) else {
-                continue;
-            };
-            match components.read(&served.spec) {
-                Ok(binary) if *binary.digest() == plugin.digest => {
-                    keep(registry, &served.spec.file, &binary)?;
-                }
-                // It has changed since; the version comes again with the next look.
-                _ => continue,
+            if changed {
+                registry.add(&plugin.name, &mut history)?;
+                anything = true;
             }
-            history.add(&plugin.digest, clock::now_ms(), "start", Verdict::Served);
-            registry.write(&plugin.name, &mut history)?;
+        }
+        if anything {
+            registry.forget();
         }
         Ok(())
     }

@@ -99,12 +99,20 @@ impl Registry {
     /// # Errors
     /// [`RegistryError`], with what to do about it; what was remembered before still is.
     pub fn write(&self, name: &str, history: &mut History) -> Result<(), RegistryError> {
+        self.add(name, history)?;
+        self.forget();
+        Ok(())
+    }
+
+    /// Remembers this of a plugin. For many of them: [`Self::forget`] reads what is remembered of all.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn add(&self, name: &str, history: &mut History) -> Result<(), RegistryError> {
         history.prune(self.keep);
         let text = serde_json::to_vec_pretty(&*history).map_err(io::Error::from);
         let text = text.map_err(|error| at(&self.dir, error))?;
-        self.put(&format!("{name}.json"), &text)?;
-        self.forget();
-        Ok(())
+        self.put(&format!("{name}.json"), &text)
     }
 
     /// Keeps a component, from when on it can be referred to.
@@ -151,7 +159,7 @@ impl Registry {
     }
 
     /// Removes components that nothing refers to, and what a crash left unfinished. One that stays behind is no harm.
-    fn forget(&self) {
+    pub fn forget(&self) {
         let Ok(names) = self.names() else { return };
         let mut needed = BTreeSet::new();
         for name in names {

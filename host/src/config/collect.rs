@@ -3,7 +3,8 @@
 //! A section gives its grants to the file of its name, wherever that comes from. No component is opened here; that a
 //! file exists is all that is checked.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::environment::same_name;
@@ -135,7 +136,7 @@ impl Config {
     /// there are compared as it does.
     fn section(&self, name: &str) -> Option<(&str, &PluginConfig)> {
         let means = |section: &str| {
-            self.written.source(&["plugins", section]) == Source::Env && same_name(section, name)
+            same_name(section, name) && self.written.source(&["plugins", section]) == Source::Env
         };
         let found = self.plugins.get_key_value(name);
         let found = found.or_else(|| self.plugins.iter().find(|(section, _)| means(section)));
@@ -154,15 +155,14 @@ impl Config {
                 Ok(_) => found.push(file.clone()),
             }
         }
+        let mut known: HashSet<PathBuf> = found.iter().map(|file| identity(file)).collect();
         if let Some(dir) = &self.plugin_dir.value {
             match wasm_files(dir) {
-                Ok(files) => {
-                    for file in files {
-                        if !found.iter().any(|known| same_file(known, &file)) {
-                            found.push(file);
-                        }
-                    }
-                }
+                Ok(files) => found.extend(
+                    files
+                        .into_iter()
+                        .filter(|file| known.insert(identity(file))),
+                ),
                 Err(error) => {
                     let message = format!("{error}; `--plugins` names a folder of .wasm files");
                     problems.push(problem::with_file(dir, message));
@@ -170,13 +170,10 @@ impl Config {
             }
         }
         // A section that names the file itself decides what that file is called.
-        let claimed = |file: &Path| {
-            let mut sections = self
-                .plugins
-                .values()
-                .filter_map(|plugin| plugin.file.as_deref());
-            sections.any(|claimed| same_file(claimed, file))
-        };
+        let sections = self.plugins.values();
+        let claims = sections.filter_map(|plugin| plugin.file.as_deref().map(identity));
+        let claims: HashSet<PathBuf> = claims.collect();
+        let claimed = |file: &Path| !claims.is_empty() && claims.contains(&identity(file));
         let free = found.into_iter().filter(|file| !claimed(file));
         free.map(|file| {
             let name = PluginSpec::from_file(&file).name;
@@ -193,9 +190,12 @@ impl Config {
     }
 
     fn sections<'a>(&'a self, candidates: &mut Vec<Candidate<'a>>, problems: &mut Vec<Problem>) {
+        let about = |candidate: &Candidate<'_>| Some(self.section(&candidate.name)?.0.to_owned());
+        let mut spoken_of: HashSet<String> = candidates.iter().filter_map(about).collect();
         for (name, section) in &self.plugins {
             match &section.file {
                 Some(file) if file.is_file() => {
+                    spoken_of.insert(name.clone());
                     let (name, file) = (name.clone(), file.clone());
                     candidates.push(Candidate {
                         name,
@@ -211,7 +211,7 @@ impl Config {
                     );
                     problems.push(self.written.problem(&["plugins", name, "file"], message));
                 }
-                None if candidates.iter().any(|it| self.is_about(name, &it.name)) => continue,
+                None if spoken_of.contains(name) => continue,
                 // It is refused where it stands.
                 None if self.written.is_written(&["plugins", name, "file"]) => {}
                 // An operator has deployed one.
@@ -278,22 +278,18 @@ impl Config {
         }
         resolved
     }
-
-    /// Whether a section is about the plugin of this name.
-    fn is_about(&self, section: &str, plugin: &str) -> bool {
-        self.section(plugin)
-            .is_some_and(|(name, _)| name == section)
-    }
 }
 
 fn same_names(candidates: &[Candidate<'_>], problems: &mut Vec<Problem>) {
-    for (position, second) in candidates.iter().enumerate() {
-        let first = candidates
-            .iter()
-            .take(position)
-            .find(|first| first.name == second.name);
-        if let Some(first) = first {
-            problems.push(two_of_a_name(&second.name, &first.file, &second.file));
+    let mut first_of: HashMap<&str, &Path> = HashMap::with_capacity(candidates.len());
+    for second in candidates {
+        match first_of.entry(&second.name) {
+            Entry::Occupied(first) => {
+                problems.push(two_of_a_name(&second.name, first.get(), &second.file));
+            }
+            Entry::Vacant(place) => {
+                place.insert(&second.file);
+            }
         }
     }
 }
@@ -307,7 +303,12 @@ fn two_of_a_name(name: &str, first: &Path, second: &Path) -> Problem {
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
-    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+    a == b || identity(a) == identity(b)
+}
+
+/// What is the same for all paths of a file.
+fn identity(file: &Path) -> PathBuf {
+    file.canonicalize().unwrap_or_else(|_| file.to_owned())
 }
 
 fn wasm_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use sandbar::backend::{LocalBackend, MemoryBackend};
 use sandbar::client::Client;
+use sandbar::guest::{CacheOptions, look_at_cache};
 use sandbar::message::{Message, Payload};
 use sandbar_tests::process::{Folder, binary};
 
@@ -23,12 +24,14 @@ pub(crate) fn run(settings: &Settings) -> Section {
     let mut section = Section::new(
         "Starting",
         "From the start of the process until a client that waits for it has its first reply, with ten plugins that are \
-         components of their own; for the first time, and again in the same folder. Beside them what a process costs that \
-         does nothing (`sandbar --version`), and a whole `sandbar request` from the command line.",
+         components of their own: for the first time, when they have to be compiled; again in the same folder, where \
+         they are found compiled; and there without that. Beside them what a process costs that does nothing \
+         (`sandbar --version`), and a whole `sandbar request` from the command line.",
     );
     // Built before anything is timed.
     assert!(binary().is_file());
-    let (mut nothing, mut cold, mut again, mut asked) = (
+    let (mut nothing, mut cold, mut again, mut without, mut asked) = (
+        Spread::default(),
         Spread::default(),
         Spread::default(),
         Spread::default(),
@@ -40,14 +43,18 @@ pub(crate) fn run(settings: &Settings) -> Section {
         std::fs::create_dir(&plugins).unwrap();
         many(&plugins, PLUGINS);
         command(&folder, &["--version"], &mut nothing);
-        start(&folder, &mut cold, None);
-        start(&folder, &mut again, Some(&mut asked));
+        start(&folder, &[], &mut cold, None);
+        all_compiled(&folder, PLUGINS);
+        start(&folder, &[], &mut again, Some(&mut asked));
+        folder.write("off.toml", "[cache]\nenabled = false\n");
+        start(&folder, &["--config", "off.toml"], &mut without, None);
     }
     let mut table = Table::new(["from nothing"].into_iter().chain(Spread::HEADINGS));
     for (name, spread) in [
         ("a process that does nothing", &nothing),
         ("first start → first reply", &cold),
         ("second start → first reply", &again),
+        ("the same with `cache.enabled = false`", &without),
         ("`sandbar request`, as a process", &asked),
     ] {
         table.row([name.to_owned()].into_iter().chain(spread.cells()));
@@ -75,9 +82,9 @@ fn command(folder: &Folder, arguments: &[&str], spread: &mut Spread) {
 }
 
 /// Starts a host and waits for its first reply.
-fn start(folder: &Folder, spread: &mut Spread, asked: Option<&mut Spread>) {
+fn start(folder: &Folder, options: &[&str], spread: &mut Spread, asked: Option<&mut Spread>) {
     let began = now();
-    let host = folder.host(["--plugins", "plugins"]);
+    let host = folder.host(["--plugins", "plugins"].iter().chain(options));
     super::runtime(1).block_on(async {
         let data = folder.path().join("sandbar-data");
         let local = Arc::new(LocalBackend::connect(&data).await.unwrap());
@@ -91,6 +98,13 @@ fn start(folder: &Folder, spread: &mut Spread, asked: Option<&mut Spread>) {
     }
     host.signal("TERM");
     assert_eq!(host.ended().code, Some(0));
+}
+
+/// The next start finds so many components compiled.
+pub(crate) fn all_compiled(folder: &Folder, count: usize) {
+    let cache = CacheOptions::new(folder.path().join("sandbar-data/cache"));
+    let state = look_at_cache(&cache);
+    assert_eq!((state.entries, state.refused), (count, 0), "void");
 }
 
 /// The first, the second and the hundredth request to a host that is ready.
