@@ -108,7 +108,7 @@ impl Cache {
         };
         let label = self.label(binary);
         let name = label.file_name();
-        let entry = match folder.read(&name, self.options.size) {
+        let entry = match folder.read(&name, self.options.size, self.options.write) {
             Ok(Some(entry)) => entry,
             Ok(None) => return Sought::Nothing,
             Err(why) => return self.refuse(&name, &why),
@@ -198,7 +198,8 @@ pub fn look_at_cache(options: &CacheOptions) -> CacheState {
         let key = folder.key();
         for found in folder.entries().map_err(|error| error.to_string())? {
             state.bytes += found.size;
-            let entry = folder.read(&found.name, options.size).ok().flatten();
+            let entry = folder.read(&found.name, options.size, false);
+            let entry = entry.ok().flatten();
             let key = key.as_ref().ok().and_then(Option::as_ref);
             match key.zip(entry).is_some_and(|(key, entry)| key.wrote(entry)) {
                 true => state.entries += 1,

@@ -66,3 +66,38 @@ impl Components {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn same(a: &Binary, b: &Binary) -> bool {
+        std::ptr::eq(a.bytes(), b.bytes())
+    }
+
+    #[test]
+    fn a_file_is_read_once_until_it_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|name| PluginSpec::from_file(&dir.path().join(name)));
+        std::fs::write(&one.file, "component").unwrap();
+        std::fs::write(&two.file, "component").unwrap();
+        let components = Components::default();
+        let first = components.read(&one).unwrap();
+        assert!(same(&first, &components.read(&one).unwrap()));
+        // Another file of the same content takes no other memory.
+        assert!(same(&first, &components.read(&two).unwrap()));
+        assert_eq!(components.digest(&two.file).as_ref(), Some(first.digest()));
+        std::fs::write(&one.file, "component 2").unwrap();
+        let second = components.read(&one).unwrap();
+        assert_ne!(first.digest(), second.digest());
+        assert_eq!(second.bytes(), b"component 2");
+        assert!(same(&first, &components.read(&two).unwrap()));
+        // The limit of whoever asks counts, not of who asked first.
+        let mut little = two.clone();
+        little.limits.file = 3;
+        components.read(&little).unwrap_err();
+        std::fs::remove_file(&two.file).unwrap();
+        components.read(&two).unwrap_err();
+        assert_eq!(components.digest(&two.file), None);
+    }
+}

@@ -212,8 +212,8 @@ fn share(count: usize, seconds: u64) -> Kept {
             let wait = tokio::time::timeout(Duration::from_secs(60), client.receive());
             let content = wait.await.unwrap().unwrap().payload.content.clone();
             let content = String::from_utf8_lossy(&content).into_owned();
-            let says = |words: &&str| content.contains(*words) && content.contains("to all");
-            by_version[VERSIONS.iter().position(|it| says(&it)).unwrap()] += 1;
+            let says = |words: &str| content.contains(words) && content.contains("to all");
+            by_version[VERSIONS.iter().position(|it| says(it)).unwrap()] += 1;
         }
         let wanted: Vec<usize> = (0..VERSIONS.len())
             .map(|version| (0..count).filter(|number| number % few == version).count())

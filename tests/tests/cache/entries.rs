@@ -189,6 +189,10 @@ async fn what_was_used_longest_ago_goes_first() {
         .map(|entry| fs::metadata(entry).unwrap().len())
         .sum();
     assert!(all <= options.size, "{all} of {}", options.size);
+    // Looking at them is not using them.
+    assert_eq!(look_at_cache(&options).entries, 2);
+    assert_eq!(load(0), compiled(0));
+    assert_eq!(load(2), cached());
     // One that has no room at all is not kept, and takes nobody else's.
     let small = CacheOptions {
         size: size / 2,

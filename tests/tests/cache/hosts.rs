@@ -299,6 +299,9 @@ fn a_plugin_in_python_is_compiled_once() {
             asks(&folder, "sandbar-data", "echo", "hello").stdout,
             "hello\n"
         );
+        // What takes so long is said.
+        let said = host.log().contains("its component is being compiled");
+        assert_eq!(said, compiled == 1, "{}", host.log());
         let size = fs::metadata(&entries(&folder.path().join("sandbar-data/cache"))[0]);
         // Shown with `--nocapture`; nothing of it is asserted.
         let log = host.log();

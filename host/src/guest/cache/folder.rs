@@ -146,8 +146,13 @@ impl Folder {
         }
     }
 
-    /// The content of an entry; `None` if there is none.
-    pub(super) fn read(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, String> {
+    /// The content of an entry, which counts as used if it is `used`; `None` if there is none.
+    pub(super) fn read(
+        &self,
+        name: &str,
+        most: u64,
+        used: bool,
+    ) -> Result<Option<Vec<u8>>, String> {
         let Some(file) = self.open(name)? else {
             return Ok(None);
         };
@@ -159,12 +164,14 @@ impl Folder {
         // What is written to it meanwhile is found out by whoever checks the bytes.
         let read = (&file).take(most).read_to_end(&mut bytes);
         read.map_err(|error| error.to_string())?;
-        let now = Timestamps {
-            last_access: moment(UTIME_OMIT),
-            last_modification: moment(UTIME_NOW),
-        };
-        // Where nothing can be written nothing goes by its age.
-        rustix::fs::futimens(&file, &now).ok();
+        if used {
+            let now = Timestamps {
+                last_access: moment(UTIME_OMIT),
+                last_modification: moment(UTIME_NOW),
+            };
+            // Where nothing can be written nothing goes by its age.
+            rustix::fs::futimens(&file, &now).ok();
+        }
         Ok(Some(bytes))
     }
 
@@ -178,13 +185,25 @@ impl Folder {
     fn write(
         &self,
         parts: &[&[u8]],
-        finish: impl FnOnce(&str) -> rustix::io::Result<()>,
+        finish: impl Fn(&str) -> rustix::io::Result<()>,
+    ) -> io::Result<()> {
+        match self.write_once(parts, &finish) {
+            // Somebody who clears up came before it was locked.
+            Err(error) if error.kind() == ErrorKind::NotFound => self.write_once(parts, finish),
+            written => written,
+        }
+    }
+
+    fn write_once(
+        &self,
+        parts: &[&[u8]],
+        finish: impl Fn(&str) -> rustix::io::Result<()>,
     ) -> io::Result<()> {
         let name = format!("{:016x}{UNFINISHED}", rand::random::<u64>());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | private();
         let fd = rustix::fs::openat(&self.fd, &*name, flags, Mode::RUSR | Mode::WUSR)?;
         let mut file = File::from(fd);
-        let written = || {
+        let mut written = || {
             // Tells whoever clears up that somebody is at it.
             file.lock()?;
             for part in parts {
