@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendError, QueueName, QueueSpec};
 use crate::call::Access;
@@ -374,6 +375,7 @@ async fn load(loader: &Loader, options: &HostOptions) -> Result<Vec<Arc<Plugin>>
         ));
     }
     let mut loading = futures_util::stream::iter(loading).buffered(cores);
+    let mut say = Instant::now() + Duration::from_secs(1);
     let mut names = HashSet::with_capacity(options.plugins.len());
     let mut plugins: Vec<Arc<Plugin>> = Vec::with_capacity(options.plugins.len());
     while let Some(plugin) = loading.next().await {
@@ -382,9 +384,17 @@ async fn load(loader: &Loader, options: &HostOptions) -> Result<Vec<Arc<Plugin>>
             return Err(StartError::SameName(plugin.name.clone()));
         }
         plugins.push(plugin);
+        let all = options.plugins.len();
+        if Instant::now() >= say && plugins.len() < all {
+            tracing::info!("{} of {all} plugins are prepared", plugins.len());
+            say = Instant::now() + STEP_OF_PROGRESS;
+        }
     }
     Ok(plugins)
 }
+
+/// A start that takes longer than a second says how far it is, and then so often.
+const STEP_OF_PROGRESS: Duration = Duration::from_secs(5);
 
 async fn load_one(
     loader: &Loader,
