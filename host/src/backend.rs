@@ -11,11 +11,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::message::Message;
 use crate::topic::{Pattern, TopicName};
 
 mod again;
+#[cfg(feature = "rabbitmq")]
+mod beside;
 mod delivery;
 mod durability;
 mod embedded;
@@ -24,11 +27,14 @@ mod heartbeat;
 mod kinds;
 pub mod local;
 mod memory;
+mod mode;
 mod open;
 mod overview;
 mod paging;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "rabbitmq")]
+mod queued;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 mod retention;
@@ -45,6 +51,7 @@ pub(crate) use heartbeat::{Heartbeat, Held};
 pub use kinds::{BrokerKind, BrokerOptions, KINDS, OpenError, Opened, Reach, open};
 pub use local::LocalBackend;
 pub use memory::{MemoryBackend, MemoryOptions};
+pub use mode::Mode;
 pub use open::{OpenDataError, OpenedData, find, open_data};
 pub use overview::{Overview, QueueStatus};
 #[cfg(feature = "postgres")]
@@ -91,6 +98,20 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Publishes a batch. Returns once it is as durable as this backend makes it, with one result for each message in
     /// the order given; a failed message does not fail the others.
     async fn publish(&self, batch: Vec<Outgoing>) -> Vec<Result<Receipt, PublishError>>;
+
+    /// Whether messages would be refused for good, as far as that can be told without the broker. What a handler publishes
+    /// is asked before its message is settled, so that it fails instead of coming again for ever.
+    ///
+    /// # Errors
+    /// What [`publish`](Self::publish) would say of the first of them.
+    fn check(&self, outgoing: &[Outgoing]) -> Result<(), PublishError> {
+        let limit = self.capabilities().max_content;
+        let sizes = outgoing.iter().map(|one| one.message.payload.content.len());
+        match sizes.max() {
+            Some(size) if size > limit => Err(PublishError::TooLarge { size, limit }),
+            _ => Ok(()),
+        }
+    }
 
     /// Takes up to `max` deliveries that are ready; waits up to `wait` for the first one and never for a second.
     /// No delivery after `wait` is an empty list, not an error. Each delivery is leased for [`QueueSpec::lease`].
@@ -229,6 +250,8 @@ pub struct QueueSpec {
     pub lease: Duration,
     /// Gone with the process that declared it (replies, `receive` without a group).
     pub ephemeral: bool,
+    /// The way of its messages to this host, on a network broker; `None`: as the broker is told.
+    pub receiving: Option<Mode>,
 }
 
 impl QueueSpec {
@@ -245,6 +268,7 @@ impl QueueSpec {
             dead_letter: None,
             lease: Self::LEASE,
             ephemeral: false,
+            receiving: None,
         }
     }
 }
@@ -281,6 +305,9 @@ pub struct Outgoing {
     /// Only for this route of the plugin that owns the queue; `None` for every message that comes from outside. An
     /// event with several handlers is split into one message each, so that each has attempts of its own.
     pub route: Option<u32>,
+    /// The same each time that this is published, when that may be more than once; a broker carries it along if it can,
+    /// so that whoever gets the message twice can tell. `None`: it is published once.
+    pub identity: Option<Uuid>,
 }
 
 impl Outgoing {
@@ -294,6 +321,7 @@ impl Outgoing {
             delay: Duration::ZERO,
             mandatory: false,
             route: None,
+            identity: None,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{BrokerOptions, QueueName};
+use crate::backend::{BrokerOptions, Mode, QueueName};
 use crate::client::PoolOptions;
 use crate::control::ServedPlugin;
 use crate::plugin::{Grants, Limits, TrustedKey};
@@ -120,6 +120,8 @@ pub struct PluginConfig {
     pub retry: RetryPolicy,
     /// How its messages are written.
     pub form: Form,
+    /// The way of its messages from a network broker; without it as the broker is told.
+    pub receiving: Option<Mode>,
     /// Where messages that end as dead letters go as well.
     pub dead_letter_queue: Option<QueueName>,
     /// The breaker of `limits`, also where it is off.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use crate::backend::{Backend, BackendError, QueueName, QueueSpec};
+use crate::backend::{Backend, BackendError, Mode, QueueName, QueueSpec};
 use crate::call::Access;
 use crate::client::Client;
 use crate::config::DEFAULT_GRACE;
@@ -64,6 +64,8 @@ pub struct ServedPlugin {
     pub retry: RetryPolicy,
     /// How the messages in its queue are written.
     pub form: Form,
+    /// The way of its messages from a network broker.
+    pub receiving: Option<Mode>,
     /// Where those that end as dead letters go as well.
     pub dead_letter_queue: Option<QueueName>,
 }
@@ -76,6 +78,7 @@ impl ServedPlugin {
             spec,
             retry: RetryPolicy::default(),
             form: Form::Native,
+            receiving: None,
             dead_letter_queue: None,
         }
     }
@@ -281,14 +284,19 @@ impl Shared {
     fn spec(
         &self,
         version: &Version,
-        dead_letter: Option<QueueName>,
+        served: Option<&ServedPlugin>,
     ) -> Result<QueueSpec, BackendError> {
-        queue(
+        let dead_letter = served.and_then(|served| served.dead_letter_queue.clone());
+        let spec = queue(
             &self.group,
             &version.access.plugin,
             &version.dispatcher,
             dead_letter,
-        )
+        )?;
+        Ok(QueueSpec {
+            receiving: served.and_then(|served| served.receiving),
+            ..spec
+        })
     }
 
     /// Earlier versions that messages may wait for. One that cannot be loaded any more is no reason not to start.
@@ -322,10 +330,7 @@ impl Shared {
         paused: bool,
     ) -> Result<Member, BackendError> {
         let (plugin, served) = plugin.unzip();
-        let dead_letter = served
-            .as_ref()
-            .and_then(|served| served.dead_letter_queue.clone());
-        let spec = self.spec(&version, dead_letter)?;
+        let spec = self.spec(&version, served.as_ref())?;
         let queue = self.backend.declare_queue(spec.clone()).await?.queue;
         let name = version.access.plugin.clone();
         let pipeline = Pipeline::new(self.backend.clone(), queue, version);

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::{Backend, BackendError, Opened, QueueName, QueueSpec};
+use crate::backend::{Backend, BackendError, Mode, Opened, QueueName, QueueSpec};
 use crate::call::Access;
 use crate::config::ConfigError;
 use crate::control::DEFAULT_GROUP;
@@ -64,6 +64,7 @@ pub struct Handler {
     access: Access,
     retry: RetryPolicy,
     form: Form,
+    receiving: Option<Mode>,
     dead_letter: Option<QueueName>,
     clock: Arc<dyn Clock>,
 }
@@ -112,6 +113,7 @@ impl Handler {
             access,
             retry: RetryPolicy::default(),
             form: Form::Native,
+            receiving: None,
             dead_letter: None,
             clock: Arc::new(WallClock),
         }
@@ -143,6 +145,13 @@ impl Handler {
     #[must_use]
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// With a way of its own for messages from a network broker.
+    #[must_use]
+    pub fn with_receiving(mut self, receiving: Mode) -> Self {
+        self.receiving = Some(receiving);
         self
     }
 

@@ -43,7 +43,7 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// Milliseconds since 1970-01-01 UTC.
     fn now_ms(&self) -> i64;
 
-    /// Returns when that time has come.
+    /// Returns when that time has come; earlier if the clock was set back meanwhile.
     async fn until(&self, at_ms: i64);
 }
 
@@ -60,11 +60,17 @@ impl Clock for WallClock {
     async fn until(&self, at_ms: i64) {
         /// Somebody may set the clock meanwhile.
         const LOOK: Duration = Duration::from_secs(10);
-        while let Ok(left) = u64::try_from(at_ms - self.now_ms()) {
+        let mut before_ms = self.now_ms();
+        while let Ok(left) = u64::try_from(at_ms - before_ms) {
             if left == 0 {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(left).min(LOOK)).await;
+            let now_ms = self.now_ms();
+            if now_ms < before_ms {
+                return;
+            }
+            before_ms = now_ms;
         }
     }
 }
@@ -129,7 +135,12 @@ impl Timed {
         let mut after_ms = began_ms;
         while let Some(due_ms) = self.schedule.next(after_ms) {
             clock.until(due_ms).await;
-            if clock.now_ms() <= due_ms.saturating_add(millis(LATE)) {
+            let now_ms = clock.now_ms();
+            if now_ms < due_ms {
+                after_ms = self.set_back(after_ms, due_ms, now_ms);
+                continue;
+            }
+            if now_ms <= due_ms.saturating_add(millis(LATE)) {
                 self.publish(due_ms, backend, clock).await;
                 after_ms = due_ms;
             } else {
@@ -139,6 +150,21 @@ impl Timed {
             }
         }
         tracing::warn!(plugin = %self.plugin, schedule = %self.schedule, "the schedule has ended");
+    }
+
+    /// From when on times count after a clock was set back. A time does not come twice because of that, unless the
+    /// schedule would be silent for longer than it ever is.
+    fn set_back(&self, after_ms: i64, due_ms: i64, now_ms: i64) -> i64 {
+        let usual_ms = self
+            .schedule
+            .next(due_ms)
+            .map_or(i64::MAX, |next_ms| next_ms.saturating_sub(due_ms));
+        if due_ms.saturating_sub(now_ms) <= usual_ms.saturating_add(millis(LATE)) {
+            return after_ms;
+        }
+        let (plugin, now) = (&self.plugin, schedule::rfc3339(now_ms));
+        tracing::warn!(%plugin, schedule = %self.schedule, now, "the clock was set back; the schedule begins again from here");
+        now_ms
     }
 
     /// Publishes until the broker takes it, or the next one is due.

@@ -173,7 +173,11 @@ impl Pipeline {
             clock: clock::now_ms,
             queue: self.queue.name.as_str(),
         };
-        Some(conclude(call, outcome, &at))
+        let conclusion = conclude(call, outcome, &at);
+        Some(match self.backend.check(&conclusion.effects.publishes) {
+            Ok(()) => conclusion,
+            Err(error) => conclude(again(), report::unpublishable(&error), &at),
+        })
     }
 
     fn unrouted(&self, version: &Version, delivery: &Delivery, message: &Message) -> Conclusion {

@@ -52,7 +52,7 @@ fn missing(what: &str, package: &str) {
 ///
 /// # Panics
 /// In CI, where nothing may be missing.
-pub(crate) fn skipped(text: &str) {
+pub fn skipped(text: &str) {
     assert!(std::env::var_os("CI").is_none(), "{text}");
     // Past the capture of the test harness.
     let loud = format!("\nSKIPPED: {text}\n");

@@ -151,6 +151,9 @@ impl Clock for SetClock {
     async fn until(&self, at_ms: i64) {
         self.awaited_ms.send_replace(at_ms);
         let mut time = self.now_ms.subscribe();
-        time.wait_for(|now| *now >= at_ms).await.unwrap();
+        let began_ms = *time.borrow_and_update();
+        time.wait_for(|now| *now >= at_ms || *now < began_ms)
+            .await
+            .unwrap();
     }
 }

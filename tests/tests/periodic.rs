@@ -132,6 +132,27 @@ async fn it_runs_when_it_is_due_and_what_was_missed_is_not_made_up_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_back_neither_repeats_nor_silences_it() {
+    let fixture = fixture().await;
+    fixture.set(NEW_YEAR_2033 - SECOND);
+    fixture.clock.awaits(NEW_YEAR_2033).await;
+    fixture.set(NEW_YEAR_2033);
+    assert_eq!(text(&*fixture.tick().await), "2033-01-01T00:00:00Z");
+    fixture.clock.awaits(NEW_YEAR_2034).await;
+    // By less than a year: this year's run was there already.
+    fixture.set(NEW_YEAR_2033 - SECOND);
+    fixture.set(NEW_YEAR_2033 + SECOND);
+    fixture.clock.awaits(NEW_YEAR_2034).await;
+    assert_eq!(fixture.ticks().await.as_deref(), Some("1"));
+    // By several: it would be silent until 2034.
+    fixture.set(NEW_YEAR_2031 - SECOND);
+    fixture.clock.awaits(NEW_YEAR_2031).await;
+    fixture.set(NEW_YEAR_2031);
+    assert_eq!(text(&*fixture.tick().await), "2031-01-01T00:00:00Z");
+    assert!(fixture.host.stop(Duration::from_secs(5)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_message_is_a_function_of_plugin_route_and_time() {
     let (one, other) = (fixture().await, fixture().await);
     let mut identifiers = Vec::new();

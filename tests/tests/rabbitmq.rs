@@ -17,6 +17,8 @@ mod killed;
 mod operated;
 #[path = "rabbitmq/parts.rs"]
 mod parts;
+#[path = "rabbitmq/queued.rs"]
+mod queued;
 #[path = "rabbitmq/stored.rs"]
 mod stored;
 #[path = "rabbitmq/tls.rs"]

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{Outgoing, QueueName};
 use crate::clock;
 use crate::store::{DeadLetter, FailedAttempt, Reason, StateEffects};
@@ -31,6 +33,9 @@ pub struct Delivery {
     pub key: Option<Arc<str>>,
     /// Meant for this route only.
     pub route: Option<u32>,
+    /// The same each time that this message comes out of this queue, also after a crash of the host; `None` if the broker
+    /// cannot tell.
+    pub identity: Option<Uuid>,
     token: Token,
     release: Option<Arc<dyn Release>>,
 }
@@ -50,6 +55,7 @@ impl Delivery {
             attempt,
             key: None,
             route: None,
+            identity: None,
             token,
             release: Some(release),
         }
@@ -59,6 +65,20 @@ impl Delivery {
     #[must_use]
     pub fn token(&self) -> Token {
         self.token
+    }
+
+    /// The same delivery under another token, given back in another way.
+    #[cfg(feature = "rabbitmq")]
+    pub(super) fn rename(
+        mut self,
+        how: impl FnOnce(Token, Arc<dyn Release>) -> (Token, Arc<dyn Release>),
+    ) -> Self {
+        if let Some(release) = self.release.take() {
+            let (token, release) = how(self.token, release);
+            self.token = token;
+            self.release = Some(release);
+        }
+        self
     }
 
     /// Ends it. The settlement must be given to [`settle`](super::Backend::settle); if it is lost, the lease runs out.

@@ -134,6 +134,19 @@ impl EmbeddedBackend {
         opening::open(folder, options).await
     }
 
+    /// A delivery whose settlement was refused elsewhere is ready again a little later.
+    #[cfg(feature = "rabbitmq")]
+    pub(in crate::backend) fn take_back(&self, token: Token, error: &SettleError) {
+        let mut inner = self.shared.lock();
+        let now = self.shared.clock.now_ms();
+        if let Ok((slot, entry)) = inner.table.of(token)
+            && entry.take_back(token, error, now)
+        {
+            inner.table.touch(slot);
+        }
+        self.shared.leave(inner);
+    }
+
     fn look(&self, queue: &Queue, max: usize) -> Result<Attempt, BackendError> {
         let mut inner = self.shared.open()?;
         let now = self.shared.clock.now_ms();

@@ -1,6 +1,7 @@
 //! Why a broker refused or failed, by what the caller does next.
 
 use super::QueueName;
+use crate::store::Reason;
 use crate::topic::TopicName;
 
 /// Why a call to a backend failed, by what the caller does next.
@@ -51,6 +52,18 @@ pub enum PublishError {
     /// The backend was closed.
     #[error("the broker connection is closed")]
     Closed,
+}
+
+impl PublishError {
+    /// Why the message will never be accepted, if that is so.
+    pub(crate) fn for_good(&self) -> Option<Reason> {
+        match self {
+            Self::TooLarge { .. } => Some(Reason::TooLarge),
+            Self::Invalid(_) => Some(Reason::Malformed),
+            Self::Unroutable(_) | Self::UnknownQueue(_) => Some(Reason::NoHandler),
+            Self::Full(_) | Self::Unavailable(_) | Self::Closed => None,
+        }
+    }
 }
 
 /// Why a delivery was not settled; it will be delivered again.

@@ -23,6 +23,9 @@ pub(crate) trait Kind: Default {
     /// Opens it. `data` is the folder of those that keep their messages on this machine.
     fn open(&self, data: &Path) -> impl Future<Output = Result<Opened, OpenError>> + Send;
 
+    /// Whether its messages may go through the store of the host ([`Mode`](super::Mode)).
+    const MODES: bool = false;
+
     /// What is wrong although each value can be read: the key, and what to do about it.
     fn problems(&self) -> Vec<(&'static str, String)> {
         Vec::new()
@@ -99,6 +102,14 @@ macro_rules! kinds {
             pub async fn open(&self, data: &Path) -> Result<Opened, OpenError> {
                 match self.kind {
                     $($(#[cfg($cfg)])? BrokerKind::$variant => self.$name.open(data).await,)+
+                }
+            }
+
+            /// Whether its messages may go through the store of the host ([`Mode`](super::Mode)).
+            #[must_use]
+            pub fn has_modes(&self) -> bool {
+                match self.kind {
+                    $($(#[cfg($cfg)])? BrokerKind::$variant => <$options as Kind>::MODES,)+
                 }
             }
 

@@ -11,6 +11,8 @@ pub struct Overview {
     pub queues: Vec<QueueStatus>,
     /// Messages that wait in topics to which no queue is bound.
     pub kept: u64,
+    /// Messages wait elsewhere too, and where that can be seen; `None`: this is everything.
+    pub beyond: Option<String>,
 }
 
 /// What waits in a queue.

@@ -4,7 +4,7 @@
 //! (`delay`). A consumer for each queue (`feed`) holds what was prefetched, in the same structure as the brokers of our
 //! own, so that leases, keys and tokens mean the same. Connections are supervised (`link`), and everything that runs over
 //! one is rebuilt with it. It isn't transactional: what a message causes is confirmed before it is acknowledged
-//! (`settle`); state and dead letters are in the host's own store (`ledger`). docs/brokers/rabbitmq.md has the whole
+//! (`settle`); state and dead letters are in the host's own store (`beside`). docs/brokers/rabbitmq.md has the whole
 //! mapping.
 
 use std::path::Path;
@@ -14,7 +14,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
+use super::beside::{Ledger, Target, forward};
 use super::kinds::Kind as _;
+use super::queued::{Modes, QueuedBackend, Remote};
 use super::table::{Attempt, Entry, MAX_CONTENT, millis};
 use super::waiting::receive;
 use super::{
@@ -32,10 +34,8 @@ mod failure;
 mod feed;
 mod headers;
 mod kept;
-mod ledger;
 mod link;
 mod options;
-mod outbox;
 mod outgoing;
 mod publish;
 mod registry;
@@ -48,7 +48,6 @@ mod topology;
 pub use options::RabbitMqOptions;
 
 use arrived::Arrived;
-use ledger::Ledger;
 use link::Link;
 use outgoing::Parcel;
 use publish::Publisher;
@@ -82,7 +81,7 @@ impl RabbitMqBackend {
             return Err(other(format!("[broker.rabbitmq] `{key}`: {problem}")));
         }
         let server = options.server().map_err(other)?;
-        let ledger = Ledger::open(data, options.letters).await?;
+        let ledger = Ledger::open(data, "rabbitmq", options.letters).await?;
         let about = format!(
             "RabbitMQ at {}, virtual host {}, {} queues, publisher confirms: what is confirmed has been written to the \
              disk{}; state and dead letters are in {}",
@@ -100,11 +99,34 @@ impl RabbitMqBackend {
         let link = Link::start(server, "consumer");
         let shared = Arc::new(Shared::new(options, link, publisher, ledger));
         if let Ok(store) = shared.ledger.store() {
-            let forwarding = outbox::forward(shared.clone(), store.clone());
-            shared.tasks.spawn(forwarding);
+            let (store, sender) = (store.clone(), shared.clone());
+            shared.tasks.spawn(async move {
+                let outbox = sender.ledger.outbox().clone();
+                let forwarding = forward(store, outbox, &*sender);
+                sender.stop.run_until_cancelled(forwarding).await;
+            });
             shared.tasks.spawn(forget(shared.clone()));
         }
         Ok(Self { shared, about })
+    }
+
+    /// The same with an inbox for the queues that are received so, and with an outbox, if its store is open here.
+    pub(super) fn queued(self: Arc<Self>) -> Arc<dyn Backend> {
+        let (ledger, options) = (&self.shared.ledger, &self.shared.options);
+        let modes = Modes {
+            receiving: options.receiving,
+            publishing: options.publishing,
+            inbox: options.inbox,
+        };
+        match ledger.store() {
+            Ok(store) => Arc::new(QueuedBackend::new(
+                self.clone(),
+                ledger.clone(),
+                store.clone(),
+                modes,
+            )),
+            Err(_) => self,
+        }
     }
 
     /// Makes sure that a queue is known here.
@@ -182,6 +204,46 @@ impl Shared {
         let (_, entry) = inner.table.named(&queue.name)?;
         let trouble = entry.extra.trouble.borrow().clone();
         trouble.map_or(Ok(()), |failure| Err(failure.into()))
+    }
+}
+
+#[async_trait]
+impl Target for Shared {
+    async fn publish(&self, batch: Vec<Outgoing>) -> Vec<Result<Receipt, PublishError>> {
+        let mut parcels = Vec::with_capacity(batch.len());
+        let mut refused = Vec::with_capacity(batch.len());
+        for outgoing in &batch {
+            match Parcel::new(outgoing) {
+                Ok(parcel) => {
+                    parcels.push(parcel);
+                    refused.push(None);
+                }
+                Err(error) => refused.push(Some(error)),
+            }
+        }
+        let mut published = match self.ready().await {
+            Ok(_) => self.publisher.publish(&parcels).await,
+            Err(error) => {
+                let error = match error {
+                    BackendError::Closed => PublishError::Closed,
+                    other => PublishError::Unavailable(other.to_string()),
+                };
+                return batch.iter().map(|_| Err(error.clone())).collect();
+            }
+        }
+        .into_iter();
+        let mut next = || published.next().unwrap_or(Err(PublishError::Closed));
+        refused
+            .into_iter()
+            .map(|refused| refused.map_or_else(&mut next, Err))
+            .collect()
+    }
+}
+
+impl Remote for RabbitMqBackend {
+    fn beyond(&self) -> String {
+        "what waits in RabbitMQ itself is not among these; `rabbitmqctl list_queues` shows it"
+            .to_owned()
     }
 }
 
@@ -269,33 +331,13 @@ impl Backend for RabbitMqBackend {
     }
 
     async fn publish(&self, batch: Vec<Outgoing>) -> Vec<Result<Receipt, PublishError>> {
-        let mut parcels = Vec::with_capacity(batch.len());
-        let mut refused = Vec::with_capacity(batch.len());
-        for outgoing in &batch {
-            match Parcel::new(outgoing) {
-                Ok(parcel) => {
-                    parcels.push(parcel);
-                    refused.push(None);
-                }
-                Err(error) => refused.push(Some(error)),
-            }
-        }
-        let mut published = match self.shared.ready().await {
-            Ok(_) => self.shared.publisher.publish(&parcels).await,
-            Err(error) => {
-                let error = match error {
-                    BackendError::Closed => PublishError::Closed,
-                    other => PublishError::Unavailable(other.to_string()),
-                };
-                return batch.iter().map(|_| Err(error.clone())).collect();
-            }
-        }
-        .into_iter();
-        let mut next = || published.next().unwrap_or(Err(PublishError::Closed));
-        refused
-            .into_iter()
-            .map(|refused| refused.map_or_else(&mut next, Err))
-            .collect()
+        self.shared.publish(batch).await
+    }
+
+    fn check(&self, outgoing: &[Outgoing]) -> Result<(), PublishError> {
+        outgoing
+            .iter()
+            .try_for_each(|one| Parcel::new(one).map(drop))
     }
 
     async fn receive(

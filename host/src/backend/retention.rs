@@ -57,7 +57,7 @@ impl Pruner {
         let Retention { keep, most } = self.retention?;
         self.written = 0;
         self.at = Instant::now() + EVERY;
-        Some((clock::now_ms().saturating_sub(millis(keep)), most))
+        Some((clock::earliest_ms().saturating_sub(millis(keep)), most))
     }
 
     /// So many were removed; if there may be more, it is due again at once.

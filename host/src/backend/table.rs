@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use uuid::Uuid;
+
 use super::route::Routes;
 use super::{
     BackendError, Delivery, Destination, Outgoing, PublishError, QueueName, QueueSpec, Release,
@@ -63,6 +65,10 @@ pub(super) trait Carried: Clone {
     fn packet(&self) -> Packet;
     /// The one route that it is meant for.
     fn route(&self) -> Option<u32>;
+    /// What tells it from all others of its queue, for ever.
+    fn identity(&self, _queue: &QueueName) -> Option<Uuid> {
+        None
+    }
 }
 
 impl Carried for Stored {
@@ -352,6 +358,7 @@ impl<E, V: Carried> Entry<E, V> {
     pub(super) fn take(&mut self, max: usize, now: i64, release: &Arc<dyn Release>) -> Attempt {
         self.fifo.expire(now);
         let mut deliveries = Vec::with_capacity(max.min(self.fifo.ready()));
+        let queue = &self.spec.name;
         self.fifo
             .take(max, now.saturating_add(self.lease_ms()), |item, token| {
                 let attempt = item.attempts.saturating_add(1);
@@ -359,6 +366,7 @@ impl<E, V: Carried> Entry<E, V> {
                 let mut delivery = Delivery::new(packet, attempt, token, release.clone());
                 delivery.key.clone_from(&item.key);
                 delivery.route = item.value.route();
+                delivery.identity = item.value.identity(queue);
                 deliveries.push(delivery);
             });
         if !deliveries.is_empty() {

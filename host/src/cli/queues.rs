@@ -110,7 +110,11 @@ fn list(overview: &Overview, json: bool) -> anyhow::Result<()> {
     let now = clock::now_ms();
     if json {
         let queues: Vec<Value> = overview.queues.iter().map(|it| as_json(it, now)).collect();
-        return terminal::json(&json!({ "queues": queues, "kept": overview.kept }));
+        let (kept, beyond) = (overview.kept, &overview.beyond);
+        return terminal::json(&match beyond {
+            None => json!({ "queues": queues, "kept": kept }),
+            Some(beyond) => json!({ "queues": queues, "kept": kept, "beyond": beyond }),
+        });
     }
     if overview.queues.is_empty() {
         note("no queues");
@@ -146,6 +150,9 @@ fn list(overview: &Overview, json: bool) -> anyhow::Result<()> {
             "{} messages wait in topics to which no queue is bound",
             count(overview.kept)
         ));
+    }
+    if let Some(beyond) = &overview.beyond {
+        note(beyond);
     }
     Ok(())
 }

@@ -249,6 +249,7 @@ impl Config {
         served.spec.limits = section.limits.clone();
         served.retry = section.retry.clone();
         served.form = section.form;
+        served.receiving = section.receiving;
         served
             .dead_letter_queue
             .clone_from(&section.dead_letter_queue);

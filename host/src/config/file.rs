@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::text::{Digest, Filter, Key, Name, Queue, Topic};
 use super::{Settings, Size, Time};
-use crate::backend::BrokerOptions;
+use crate::backend::{BrokerOptions, Mode};
 use crate::plugin::Isolation;
 use crate::telemetry::LogFormat;
 use crate::wire::Form;
@@ -118,6 +118,9 @@ pub(super) struct PluginSection {
     pub(super) state: Option<bool>,
     /// How the messages in its queue are written: as Sandbar writes them, or as one JSON object each.
     pub(super) wire: Option<Wire>,
+    /// The way of its messages from a network broker: straight, or through the store of the host; without it as the
+    /// broker is told.
+    pub(super) receiving: Option<Mode>,
     /// A queue that gets a copy of each message that ends as a dead letter.
     pub(super) dead_letter_queue: Option<Queue>,
     /// Whether messages share an instance of the component.

@@ -166,6 +166,7 @@ impl From<&PluginConfig> for PluginSection {
             request: Some(topics(&plugin.grants.request)),
             state: Some(plugin.grants.state),
             wire: Some(plugin.form.into()),
+            receiving: plugin.receiving,
             dead_letter_queue: plugin.dead_letter_queue.clone().map(Queue),
             isolation: Some(plugin.limits.isolation),
             config: plugin.settings.clone(),

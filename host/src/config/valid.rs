@@ -9,6 +9,7 @@ use super::problem::Problem;
 use super::written::{Keys, Written};
 use super::{Breaker, CacheConfig, Config, PluginConfig, Sourced};
 use super::{DEFAULT_DATA, DEFAULT_GRACE, DEFAULT_PLUGIN_DIR, DEFAULT_REQUEST_TIMEOUT};
+use crate::backend::{BrokerOptions, Mode};
 use crate::client::PoolOptions;
 use crate::control::DEFAULT_GROUP;
 use crate::guest::DEFAULT_CACHE_SIZE;
@@ -41,6 +42,7 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
     let table = ["defaults", "retry"];
     let retry = checker.retry(&table, file.defaults.retry, &RetryPolicy::default());
     let plugins = file.plugins.into_iter().map(|(name, section)| {
+        checker.receiving(&name.0, &section, &file.broker);
         let plugin = checker.plugin(&name.0, section, &limits, &retry, breaker);
         (name.0, plugin)
     });
@@ -169,6 +171,17 @@ impl Checker<'_> {
         }
     }
 
+    /// A broker that ends messages together with what they cause has one way for them.
+    fn receiving(&mut self, name: &str, section: &PluginSection, broker: &BrokerOptions) {
+        if section.receiving == Some(Mode::Queued) && !broker.has_modes() {
+            let kind = broker.kind.as_str();
+            let message = format!(
+                "`receiving` is `queued`, and broker `{kind}` ends messages in one transaction with what they cause anyhow; leave it out"
+            );
+            self.problem(&["plugins", name], "receiving", message);
+        }
+    }
+
     fn plugin(
         &mut self,
         name: &str,
@@ -198,6 +211,7 @@ impl Checker<'_> {
             },
             settings: section.config,
             form: section.wire.map(Into::into).unwrap_or_default(),
+            receiving: section.receiving,
             dead_letter_queue: section.dead_letter_queue.map(|queue| queue.0),
             limits: Limits {
                 isolation: section.isolation.unwrap_or(limits.isolation),

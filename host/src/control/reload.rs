@@ -103,9 +103,7 @@ impl Host {
         plugin: Arc<Plugin>,
         served: ServedPlugin,
     ) -> Result<(), StartError> {
-        let spec = self
-            .shared
-            .spec(&version, served.dead_letter_queue.clone())?;
+        let spec = self.shared.spec(&version, Some(&served))?;
         let drain = self.shared.drain;
         let change = Change {
             version,

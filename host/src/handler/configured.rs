@@ -73,6 +73,7 @@ impl Handler {
         handler.group.clone_from(&config.group.value);
         handler.retry = served.retry;
         handler.form = served.form;
+        handler.receiving = served.receiving;
         handler.dead_letter = served.dead_letter_queue;
         Ok(handler)
     }

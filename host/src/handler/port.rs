@@ -56,11 +56,15 @@ impl Port {
             mut access,
             retry,
             form,
+            receiving,
             dead_letter,
             clock,
         } = handler;
         let dispatcher = periodic::coalesced(&dispatcher, &clock)?;
-        let spec = queue(&group, &access.plugin, &dispatcher, dead_letter)?;
+        let spec = QueueSpec {
+            receiving,
+            ..queue(&group, &access.plugin, &dispatcher, dead_letter)?
+        };
         let queue = backend.declare_queue(spec.clone()).await?.queue;
         let client = match &access.client {
             Some(_) => None,

@@ -195,6 +195,9 @@ impl Keeper {
             Err(BackendError::Invalid(_) | BackendError::Closed) => return Waits::Unknown,
             Err(_) => return Waits::Since(i64::MIN),
         };
+        if overview.beyond.is_some() {
+            return Waits::Unknown;
+        }
         let own = |status: &&QueueStatus| status.spec.name == self.pipeline.queue.name;
         match overview.queues.iter().find(own) {
             Some(status) if status.depth() > 0 => {

@@ -57,9 +57,13 @@ impl Coalesced {
             .headers
             .get(DUE)
             .and_then(schedule::from_rfc3339);
+        let now_ms = self.clock.now_ms();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let covered = match (*last, due_ms) {
-            (Some(last), Some(due_ms)) => last.identifier != identifier && due_ms <= last.at_ms,
+            // A start that is yet to come was before the clock was set back.
+            (Some(last), Some(due_ms)) if last.at_ms <= now_ms => {
+                last.identifier != identifier && due_ms <= last.at_ms
+            }
             _ => false,
         };
         if covered && call.attempt == 1 {
@@ -67,7 +71,7 @@ impl Coalesced {
         }
         *last = Some(Start {
             identifier,
-            at_ms: self.clock.now_ms(),
+            at_ms: now_ms,
         });
         true
     }

@@ -3,7 +3,7 @@
 //! Only words; nothing here decides anything.
 
 use super::{Call, Delivery, Message, Queue, Reason, SourceEvent};
-use crate::backend::{SettleError, Verdict};
+use crate::backend::{PublishError, SettleError, Verdict};
 use crate::dispatch::{Action, Outcome};
 use crate::plugin::Limits;
 use crate::throttle::Change;
@@ -13,6 +13,12 @@ pub(super) fn no_handler(message: &Message) -> (Reason, String) {
         Reason::NoHandler,
         format!("no handler for topic `{}`", message.topic),
     )
+}
+
+pub(super) fn unpublishable(error: &PublishError) -> Outcome {
+    Outcome::Failed(format!(
+        "a message that the handler published cannot be sent: {error}"
+    ))
 }
 
 pub(super) fn condition(queue: &Queue, event: &SourceEvent) {

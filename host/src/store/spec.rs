@@ -50,5 +50,6 @@ pub(super) fn read(name: &str, group: String, spec: &str) -> Result<QueueSpec, S
         dead_letter: spec.dead_letter.as_deref().map(queue).transpose()?,
         lease: Duration::from_millis(spec.lease_ms),
         ephemeral: spec.ephemeral,
+        receiving: None,
     })
 }

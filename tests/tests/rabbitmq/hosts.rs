@@ -77,6 +77,42 @@ async fn what_a_host_was_bound_to_before_is_known_to_the_next_one() -> Outcome {
     after.broker.nothing(&first).await
 }
 
+/// Whoever declares gets what was kept for it, also while other hosts look through what is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_declare_at_once_leave_nothing_kept() -> Outcome {
+    const EACH: usize = 1_000;
+    let Some(server) = RabbitMq::shared().await else {
+        return Ok(());
+    };
+    let url = server.vhost();
+    let sender = open(&url).await?;
+    let topics = ["a", "b", "c"];
+    for number in 0..EACH {
+        for topic in topics {
+            sender
+                .broker
+                .publish(super::fixture::numbered(topic, number)?)
+                .await?;
+        }
+    }
+    let mut hosts = Vec::new();
+    for topic in topics {
+        hosts.push((topic, open(&url).await?));
+    }
+    let declaring = hosts.iter().map(|(topic, host)| queue(host, topic, topic));
+    let queues = futures_util::future::try_join_all(declaring).await?;
+    for ((topic, host), queue) in hosts.iter().zip(&queues) {
+        let mut found = 0;
+        while found < EACH {
+            let batch = host.broker.backend.receive(queue, 500, PATIENCE).await?;
+            assert!(!batch.is_empty(), "{found} of {EACH} came on {topic}");
+            found += batch.len();
+            host.broker.ack(batch).await?;
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_one_host_consumes_a_queue_with_a_single_active_consumer() -> Outcome {
     let Some(server) = RabbitMq::shared().await else {

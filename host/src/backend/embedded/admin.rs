@@ -204,7 +204,7 @@ impl Shared {
     pub(super) async fn forget_kept(&self, database: &mut Database) -> Result<(), Failure> {
         let age = crate::backend::table::millis(self.lock().options.kept_for);
         let gone = database
-            .forget_kept(clock::now_ms().saturating_sub(age))
+            .forget_kept(clock::earliest_ms().saturating_sub(age))
             .await?;
         if gone > 0 {
             tracing::warn!(

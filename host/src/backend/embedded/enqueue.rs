@@ -43,7 +43,7 @@ impl Shared {
         &self,
         batch: Vec<Prepared>,
     ) -> Result<Results<Result<Receipt, PublishError>>, Vec<Prepared>> {
-        let now = clock::now_ms();
+        let now = clock::steady_ms();
         let mut inner = self.lock();
         if inner.closed {
             return Ok(Ok(batch
@@ -77,7 +77,7 @@ impl Shared {
         &self,
         batch: Vec<(Settlement, Vec<Prepared>)>,
     ) -> Results<Result<(), SettleError>> {
-        let (lease_now, now) = (self.clock.now_ms(), clock::now_ms());
+        let (lease_now, now) = (self.clock.now_ms(), clock::steady_ms());
         let mut inner = self.lock();
         if inner.closed {
             return Ok(batch.iter().map(|_| Err(SettleError::Closed)).collect());
@@ -281,6 +281,8 @@ impl Inner {
         caused: bool,
     ) -> Receipt {
         let Prepared { outgoing, columns } = prepared;
+        // For people; what is due goes by a clock that nobody sets.
+        let at_ms = clock::now_ms();
         let due = if outgoing.delay.is_zero() {
             0
         } else {
@@ -290,7 +292,7 @@ impl Inner {
             message: Arc::new(outgoing.message),
             route: outgoing.route,
             volatile: false,
-            at_ms: now,
+            at_ms,
             history: None,
         };
         let window = self.options.window;
@@ -307,7 +309,7 @@ impl Inner {
                 id,
                 queue: queue.map_or(0, |(_, id)| id),
                 due,
-                at_ms: now,
+                at_ms,
                 columns: columns.clone(),
             };
             let item = Item {

@@ -23,7 +23,7 @@ struct Appetite<T> {
 impl Shared {
     /// Fills a queue up: first with what is due, then with what spilled.
     pub(super) async fn feed(&self, slot: Slot, database: &mut Database) -> Result<(), Failure> {
-        let now = clock::now_ms();
+        let now = clock::steady_ms();
         let due = self.lock().appetite_for_due(slot, now);
         if let Some(Appetite {
             queue,

@@ -164,7 +164,7 @@ impl Shared {
 impl Inner {
     /// Enters what may be published; the numbers of its letters.
     fn enter_again(&mut self, messages: Messages, refused: &mut Vec<(u64, String)>) -> Vec<u64> {
-        let now = clock::now_ms();
+        let now = clock::steady_ms();
         let mut entered = Vec::with_capacity(messages.len());
         for (id, prepared) in messages {
             match self.admit(&prepared.outgoing) {

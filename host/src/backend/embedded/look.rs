@@ -14,7 +14,7 @@ impl Shared {
     pub(super) async fn overview(&self) -> Result<Overview, BackendError> {
         let mut reader = self.look().await.map_err(unavailable)?;
         let queues = self.open()?.in_memory();
-        let now = clock::now_ms();
+        let now = clock::steady_ms();
         let mut overview = Overview::default();
         for queue in queues {
             let waiting = reader.waiting(queue.id, now).await.map_err(failed)?;

@@ -27,7 +27,7 @@ impl Shared {
     /// Everything in the group is committed: every later transaction, and therefore everything that is confirmed later,
     /// stands on it. What isn't written to the disk, such as a reply, goes on only when it is known to be flushed.
     pub(super) fn committed(&self, mut group: Group) -> Committed {
-        let moment = (clock::now_ms(), self.clock.now_ms());
+        let moment = (clock::steady_ms(), self.clock.now_ms());
         let mut inner = self.lock();
         let (volatile, written) = std::mem::take(&mut group.arrivals)
             .into_iter()

@@ -74,7 +74,7 @@ impl Shared {
         if inner.closed {
             return Err(SettleError::Closed);
         }
-        inner.record(record, publishes, clock::now_ms())?;
+        inner.record(record, publishes, clock::steady_ms())?;
         let (caller, receiver) = oneshot::channel();
         inner.group.add_call(Call::Settle(vec![Ok(())], caller));
         self.leave(inner);

@@ -136,7 +136,7 @@ impl Inner {
         let far = self.next_due == i64::MAX;
         (!far).then(|| {
             self.next_due
-                .saturating_sub(clock::now_ms())
+                .saturating_sub(clock::steady_ms())
                 .max(1)
                 .unsigned_abs()
         })

@@ -21,6 +21,8 @@ use crate::store::sqlite::{Confirmation, Database, Failure, Flusher, Room};
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
 const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
+/// What is due is looked for this often at least: timers stand still while the machine sleeps.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// The owner of the connection that writes.
 #[derive(Debug)]
@@ -100,7 +102,7 @@ impl Writer {
         if closed {
             feed.clear();
         } else {
-            feed.extend(inner.due_queues(clock::now_ms()));
+            feed.extend(inner.due_queues(clock::steady_ms()));
         }
         drop(inner);
         self.shared.room.notify_waiters();
@@ -124,7 +126,7 @@ impl Writer {
 
     async fn wait(&mut self) {
         let due = self.shared.lock().until_due().map(Duration::from_millis);
-        let due = Instant::now() + due.unwrap_or(FORGET_EVERY).min(FORGET_EVERY);
+        let due = Instant::now() + due.unwrap_or(FORGET_EVERY).min(LOOK_EVERY);
         let due = due.min(self.forget_at).min(self.pruner.at());
         drop(tokio::time::timeout_at(due, self.shared.work.notified()).await);
         if Instant::now() >= self.forget_at {

@@ -64,6 +64,7 @@ impl Spec<'_> {
             dead_letter: self.dead_letter.map(parse).transpose()?,
             lease: self.lease,
             ephemeral: self.ephemeral,
+            receiving: None,
         })
     }
 }
@@ -133,6 +134,7 @@ impl Sent<'_> {
             delay: self.delay,
             mandatory: self.mandatory,
             route: self.route,
+            identity: None,
         })
     }
 }

@@ -118,21 +118,6 @@ impl Arrived {
             .unwrap_or_default()
     }
 
-    /// What tells it from everything else in its queue, however often it is delivered and tried; nothing does when
-    /// another program sent it without an identifier.
-    pub(super) fn identity(&self, queue: &QueueName) -> Option<Uuid> {
-        let own = self.header(headers::NONCE);
-        let other = || {
-            self.inner
-                .properties
-                .message_id()
-                .as_ref()
-                .map(|id| id.as_str())
-        };
-        let name = format!("{queue}\0{}", own.or_else(other)?);
-        Some(Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()))
-    }
-
     /// Its headers without those of its last way through the server, and with its history.
     pub(super) fn own_headers(&self) -> FieldTable {
         let mut own = FieldTable::default();
@@ -208,5 +193,20 @@ impl Carried for Arrived {
 
     fn route(&self) -> Option<u32> {
         headers::number(self.table()?, headers::ROUTE)
+    }
+
+    /// What tells it from everything else in its queue, however often it is delivered and tried; nothing does when
+    /// another program sent it without an identifier.
+    fn identity(&self, queue: &QueueName) -> Option<Uuid> {
+        let own = self.header(headers::NONCE);
+        let other = || {
+            self.inner
+                .properties
+                .message_id()
+                .as_ref()
+                .map(|id| id.as_str())
+        };
+        let name = format!("{queue}\0{}", own.or_else(other)?);
+        Some(Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()))
     }
 }

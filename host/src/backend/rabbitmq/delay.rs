@@ -60,9 +60,9 @@ pub(super) async fn prepare(session: &Session, highest: u32) -> Result<(), Failu
     if topology::exists(session, &settled(highest)).await? {
         return declare(&session.channel().await?, highest).await;
     }
-    let channel = registry::lock(session).await?;
+    let channel = registry::lock(session, registry::LOCK).await?;
     let done = settle(session, &channel, highest).await;
-    let unlocked = registry::unlock(&channel).await;
+    let unlocked = registry::unlock(&channel, registry::LOCK).await;
     done.and(unlocked)
 }
 

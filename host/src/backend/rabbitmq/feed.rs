@@ -22,6 +22,7 @@ use super::failure::{Failure, answer};
 use super::link::{Backoff, next_epoch};
 use super::shared::{Feed, Shared};
 use super::topology::{QUEUES, arguments, short};
+use crate::backend::table::Carried as _;
 use crate::backend::table::Entry;
 use crate::backend::{BackendError, QueueName};
 use crate::queue::{Item, Slot};

@@ -12,6 +12,7 @@ use lapin::types::FieldTable;
 use super::arrived::Arrived;
 use super::failure::{Failure, answer};
 use super::outgoing::Parcel;
+use super::registry::{KEEPING, lock, unlock};
 use super::shared::Shared;
 use super::topology::{KEPT, short};
 use crate::topic::{Pattern, TopicName};
@@ -65,14 +66,20 @@ impl Shared {
             Ok(session) => session,
             Err(error) => return Err(Failure::new(error.to_string())),
         };
+        // Whoever looks meanwhile would find nothing, since all of it is in the hands of another.
+        let _one = self.keeping.lock().await;
+        let locked = lock(&session, KEEPING).await?;
         for queue in KEPT {
             let channel = Arc::new(session.channel().await?);
             let done = self.go_through(&channel, queue, &decide).await;
             // What stays goes back to its place with the channel.
             drop(answer(channel.close(200, "done".into())).await);
-            done?;
+            if done.is_err() {
+                drop(unlock(&locked, KEEPING).await);
+                return done;
+            }
         }
-        Ok(())
+        unlock(&locked, KEEPING).await
     }
 
     async fn go_through(

@@ -3,6 +3,7 @@
 //! Only the values and whether they can be used; connecting is the business of `link`.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::uri::AMQPUri;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::RabbitMqBackend;
 use super::connect::Server;
 use crate::backend::kinds::Kind;
-use crate::backend::{OpenError, Opened, Reach};
+use crate::backend::{Mode, OpenError, Opened, Reach};
 use crate::store::Retention;
 use crate::value::{Setting, Time};
 
@@ -38,6 +39,17 @@ pub struct RabbitMqOptions {
     #[serde(with = "crate::value::duration")]
     #[schemars(with = "Time")]
     pub heartbeat: Duration,
+    /// The way of messages from the server to plugins that say nothing about it. `queued` takes each into the data folder
+    /// of the host first and acknowledges it then: what a message causes is one transaction with its end, retries need no
+    /// server, and an outage leaves work to do. `direct` leaves it on the server until it is done, where other hosts get
+    /// it when this one fails.
+    pub receiving: Mode,
+    /// The way of messages to the server. `queued` accepts them once they are in the data folder of the host, also
+    /// while the server is away, and publishes them from there. Requests go straight in any case.
+    pub publishing: Mode,
+    /// Messages that may wait in the inbox of a plugin whose messages are received `queued`; the server keeps the rest.
+    #[schemars(range(min = 1), extend("x-unit" = "messages"))]
+    pub inbox: u64,
     /// How long dead letters are kept, and how many; `None`: all of them, for ever. A host is told in `[dead_letters]`.
     #[serde(skip)]
     pub letters: Option<Retention>,
@@ -52,6 +64,9 @@ impl Default for RabbitMqOptions {
             quorum: false,
             single_active: false,
             heartbeat: Duration::from_secs(10),
+            receiving: Mode::Direct,
+            publishing: Mode::Direct,
+            inbox: 100_000,
             letters: None,
         }
     }
@@ -59,10 +74,14 @@ impl Default for RabbitMqOptions {
 
 impl Kind for RabbitMqOptions {
     const REACH: Reach = Reach::Network;
+    const MODES: bool = true;
 
     async fn open(&self, data: &Path) -> Result<Opened, OpenError> {
-        let broker = RabbitMqBackend::open(data, self.clone()).await?;
-        Ok(Opened::of(broker))
+        let broker = Arc::new(RabbitMqBackend::open(data, self.clone()).await?);
+        Ok(Opened {
+            backend: broker.clone().queued(),
+            store: broker,
+        })
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
@@ -76,6 +95,10 @@ impl Kind for RabbitMqOptions {
         if self.prefetch == 0 {
             let error = "`prefetch` is 0; it must be at least 1";
             problems.push(("prefetch", error.to_owned()));
+        }
+        if self.inbox == 0 {
+            let error = "`inbox` is 0; it must be at least 1";
+            problems.push(("inbox", error.to_owned()));
         }
         if !(1..=3600).contains(&self.heartbeat.as_secs()) {
             let error = format!(

@@ -62,11 +62,7 @@ struct Address {
 impl Parcel {
     /// A message as AMQP carries it.
     pub(super) fn new(outgoing: &Outgoing) -> Result<Self, PublishError> {
-        Self::named(outgoing, Uuid::new_v4())
-    }
-
-    /// The same with a given number, because it may have been published before.
-    pub(super) fn named(outgoing: &Outgoing, nonce: Uuid) -> Result<Self, PublishError> {
+        let nonce = outgoing.identity.unwrap_or_else(Uuid::new_v4);
         let message = &outgoing.message;
         let size = message.payload.content.len();
         if size > MAX_CONTENT {

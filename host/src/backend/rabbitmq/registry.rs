@@ -20,7 +20,10 @@ use super::failure::{Failure, answer};
 use super::topology::{Declaring, short};
 
 const REGISTRY: &str = "sandbar:registry";
-const LOCK: &str = "sandbar:lock";
+/// Who has it declares.
+pub(super) const LOCK: &str = "sandbar:lock";
+/// Who has it goes through what was kept.
+pub(super) const KEEPING: &str = "sandbar:keeping";
 /// How long others may hold the lock. A host that ended without a word loses it when the server notices.
 const PATIENCE: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(20);
@@ -67,7 +70,7 @@ impl Registry {
 impl Locked {
     /// Waits for the lock and reads what is written. Two callers of one connection must not do this at the same time.
     pub(super) async fn take(session: &Session, quorum: bool) -> Result<Self, Failure> {
-        let channel = lock(session).await?;
+        let channel = lock(session, LOCK).await?;
         answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         let to = Declaring {
             channel: &channel,
@@ -163,12 +166,12 @@ impl Locked {
         self.declaring()
             .queue(REGISTRY, FieldTable::default())
             .await?;
-        unlock(&self.channel).await
+        unlock(&self.channel, LOCK).await
     }
 }
 
-/// Waits until nobody else holds the lock. It is held until [`unlock`], or until the connection ends.
-pub(super) async fn lock(session: &Session) -> Result<Channel, Failure> {
+/// Waits until nobody else holds a lock. It is held until [`unlock`], or until the connection ends.
+pub(super) async fn lock(session: &Session, name: &str) -> Result<Channel, Failure> {
     let until = Instant::now() + PATIENCE;
     let mut step = STEP;
     loop {
@@ -177,13 +180,13 @@ pub(super) async fn lock(session: &Session) -> Result<Channel, Failure> {
             exclusive: true,
             ..QueueDeclareOptions::default()
         };
-        match answer(channel.queue_declare(short(LOCK), options, FieldTable::default())).await {
+        match answer(channel.queue_declare(short(name), options, FieldTable::default())).await {
             Ok(_) => return Ok(channel),
             Err(failure) if failure.locked() && Instant::now() < until => {}
             Err(failure) if failure.locked() => {
                 return Err(Failure::new(format!(
-                    "another host has been declaring queues for {PATIENCE:?}; look for a connection that holds queue \
-                     `{LOCK}` and end it"
+                    "another host has held queue `{name}`, which is a lock, for {PATIENCE:?}; look for its connection and \
+                     end it"
                 )));
             }
             Err(failure) => return Err(failure),
@@ -193,7 +196,7 @@ pub(super) async fn lock(session: &Session) -> Result<Channel, Failure> {
     }
 }
 
-pub(super) async fn unlock(channel: &Channel) -> Result<(), Failure> {
-    answer(channel.queue_delete(short(LOCK), QueueDeleteOptions::default())).await?;
+pub(super) async fn unlock(channel: &Channel, name: &str) -> Result<(), Failure> {
+    answer(channel.queue_delete(short(name), QueueDeleteOptions::default())).await?;
     answer(channel.close(200, "done".into())).await
 }

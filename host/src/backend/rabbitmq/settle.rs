@@ -2,7 +2,7 @@
 //!
 //! Messages that it publishes are confirmed before the acknowledgement, so that a crash in between repeats them and loses
 //! none. Changes of state are committed in the host's own store, together with what is published because of them; see
-//! `ledger`.
+//! `beside`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,10 @@ use uuid::Uuid;
 use super::arrived::Arrived;
 use super::outgoing::Parcel;
 use super::shared::{Feed, Shared};
-use crate::backend::table::{Entry, REFUSED_MS, millis};
-use crate::backend::{Outgoing, PublishError, QueueName, SettleError, Settlement, Token, Verdict};
+use crate::backend::table::{Carried as _, Entry, REFUSED_MS, millis};
+use crate::backend::{
+    Mode, Outgoing, PublishError, QueueName, SettleError, Settlement, Token, Verdict,
+};
 use crate::queue::{Item, Slot};
 use crate::store::DeadLetter;
 
@@ -83,9 +85,17 @@ impl Shared {
         } = settlement;
         let mut claimed = self.claim(token)?;
         let mut publishes = effects.publishes;
+        if let Some(cause) = claimed.item.value.identity(&claimed.queue) {
+            // The same when the message is handled again, so that whoever gets a message twice can tell.
+            for (place, outgoing) in (0_u64..).zip(&mut publishes) {
+                outgoing.identity = Some(Uuid::new_v5(&cause, &place.to_be_bytes()));
+            }
+        }
+        // What is only published is confirmed instead of committed, unless it is to go through the outbox.
+        let through = self.options.publishing == Mode::Queued && !publishes.is_empty();
         let committed = match effects.state {
-            None => None,
-            Some(state) => {
+            None if !through => None,
+            state => {
                 let letter = match &verdict {
                     Verdict::DeadLetter(letter) => {
                         Some(claimed.item.value.letter((**letter).clone()))
@@ -98,10 +108,15 @@ impl Shared {
                     _ => claimed.item.value.identity(&claimed.queue),
                 };
                 let publishes = std::mem::take(&mut publishes);
-                match self
-                    .ledger
-                    .commit(identity, Some(*state), letter, publishes)
-                {
+                // What is committed is to be published, and so it is refused before.
+                let legal = publishes
+                    .iter()
+                    .try_for_each(|one| Parcel::new(one).map(drop));
+                let committed = legal.map_err(SettleError::Refused).and_then(|()| {
+                    self.ledger
+                        .commit(identity, state.map(|state| *state), letter, publishes)
+                });
+                match committed {
                     Ok(committed) => Some(committed),
                     Err(error) => {
                         self.give_back(claimed, &error);
@@ -128,17 +143,18 @@ impl Shared {
             publishes,
             committed,
         } = ending;
-        let has_state = committed.is_some();
+        let is_committed = committed.is_some();
         let done = async {
             if let Some(committed) = committed {
                 committed.await?;
             }
-            self.publish_effects(&claimed, &publishes).await?;
+            self.publish_effects(&publishes).await?;
             match &verdict {
                 Verdict::Ack => Ok(()),
                 Verdict::Retry { after, .. } => self.publish_again(&claimed, *after).await,
                 Verdict::DeadLetter(letter) => {
-                    self.keep(&claimed, (!has_state).then_some(&**letter)).await
+                    self.keep(&claimed, (!is_committed).then_some(&**letter))
+                        .await
                 }
             }
         };
@@ -167,21 +183,9 @@ impl Shared {
         }
     }
 
-    async fn publish_effects(
-        &self,
-        claimed: &Claimed,
-        publishes: &[Outgoing],
-    ) -> Result<(), SettleError> {
-        let cause = claimed.item.value.identity(&claimed.queue);
-        // The same numbers when the message is handled again, so that whoever gets a message twice can tell.
-        let nonce = |place: u64| match cause {
-            Some(cause) => Uuid::new_v5(&cause, &place.to_be_bytes()),
-            None => Uuid::new_v4(),
-        };
-        let parcels: Result<Vec<Parcel>, PublishError> = (0..)
-            .zip(publishes)
-            .map(|(place, outgoing)| Parcel::named(outgoing, nonce(place)))
-            .collect();
+    async fn publish_effects(&self, publishes: &[Outgoing]) -> Result<(), SettleError> {
+        let parcels: Result<Vec<Parcel>, PublishError> =
+            publishes.iter().map(Parcel::new).collect();
         self.publish_all(parcels.map_err(unsettled)?).await
     }
 

@@ -15,11 +15,11 @@ use super::RabbitMqOptions;
 use super::arrived::Arrived;
 use super::connect::Session;
 use super::failure::Failure;
-use super::ledger::Ledger;
 use super::link::Link;
 use super::publish::Publisher;
 use super::registry::Locked;
 use super::topology;
+use crate::backend::beside::Ledger;
 use crate::backend::table::{Table, Wakeups};
 use crate::backend::waiting::Clock;
 use crate::backend::{BackendError, Release, Token};
@@ -39,13 +39,15 @@ pub(super) struct Shared {
     /// messages at the moment takes nothing from their connection, acknowledgements included.
     pub(super) link: Link,
     pub(super) publisher: Publisher,
-    pub(super) ledger: Ledger,
+    pub(super) ledger: Arc<Ledger>,
     /// Held by whoever replays dead letters.
     pub(super) letters: tokio::sync::Mutex<()>,
     /// The connection over which everything of ours was found complete.
     complete: AtomicU64,
     /// Held by whoever declares something.
     pub(super) declaring: tokio::sync::Mutex<()>,
+    /// Held by whoever goes through what was kept.
+    pub(super) keeping: tokio::sync::Mutex<()>,
     /// What goes on without anybody who waits for it.
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
@@ -112,10 +114,11 @@ impl Shared {
             options,
             link,
             publisher,
-            ledger,
+            ledger: Arc::new(ledger),
             letters: tokio::sync::Mutex::default(),
             complete: AtomicU64::new(0),
             declaring: tokio::sync::Mutex::default(),
+            keeping: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }

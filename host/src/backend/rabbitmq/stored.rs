@@ -1,6 +1,6 @@
 //! State and dead letters of this host, which are in its own store; a replayed letter is a message on the server.
 //!
-//! What is written together with the end of a message is in `ledger`.
+//! What is written together with the end of a message is in `beside`.
 
 use std::collections::HashMap;
 

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 
 use super::{Pending, envelope};
 use crate::backend::{
-    Backend, BackendError, Delivery, Effects, Heartbeat, Held, Outgoing, PublishError, QueueSpec,
-    Source, SourceEvent, Verdict,
+    Backend, BackendError, Delivery, Effects, Heartbeat, Held, Outgoing, QueueSpec, Source,
+    SourceEvent, Verdict,
 };
 use crate::publisher::Publisher;
 use crate::pump::{Step, Work};
@@ -106,7 +106,7 @@ impl Forward {
         for ((delivery, identifier), result) in waiting.into_iter().zip(results) {
             let settlement = match result {
                 Ok(_) => delivery.settle(Verdict::Ack, Effects::default()),
-                Err(error) => match refused_for_good(&error) {
+                Err(error) => match error.for_good() {
                     Some(reason) => delivery.bury(queue, reason, error.to_string()),
                     None => {
                         trouble = Some(error.to_string());
@@ -128,15 +128,5 @@ impl Forward {
         }
         drop(held);
         trouble.map_or(Ok(Step::Again), Err)
-    }
-}
-
-/// Why a message will never be accepted, if that is so.
-fn refused_for_good(error: &PublishError) -> Option<Reason> {
-    match error {
-        PublishError::TooLarge { .. } => Some(Reason::TooLarge),
-        PublishError::Invalid(_) => Some(Reason::Malformed),
-        PublishError::Unroutable(_) | PublishError::UnknownQueue(_) => Some(Reason::NoHandler),
-        PublishError::Full(_) | PublishError::Unavailable(_) | PublishError::Closed => None,
     }
 }

@@ -22,6 +22,7 @@ impl<'a> From<&'a Report> for Operated<'a> {
             Report::Overview(overview) => Self::Overview {
                 queues: overview.queues.iter().map(Status::from).collect(),
                 kept: overview.kept,
+                beyond: overview.beyond.as_deref(),
             },
             Report::Purged(count) => Self::Purged(*count),
             Report::Host(answer) => Self::Host(Cow::Borrowed(answer)),
@@ -37,9 +38,14 @@ impl Operated<'_> {
             Self::Letter(Some(kept)) => Report::Letter(Some(Box::new(kept.read(frame)?))),
             Self::Counts(counts) => Report::Counts(counts.into_owned()),
             Self::Done(done) => Report::Done(done.into_owned()),
-            Self::Overview { queues, kept } => Report::Overview(Overview {
+            Self::Overview {
+                queues,
+                kept,
+                beyond,
+            } => Report::Overview(Overview {
                 queues: list(queues, Status::read)?,
                 kept,
+                beyond: beyond.map(str::to_owned),
             }),
             Self::Purged(count) => Report::Purged(count),
             Self::Host(answer) => Report::Host(answer.into_owned()),

@@ -36,6 +36,7 @@ pub(in super::super) enum Operated<'a> {
         #[serde(borrow)]
         queues: Vec<Status<'a>>,
         kept: u64,
+        beyond: Option<&'a str>,
     },
     Purged(u64),
     Host(Cow<'a, str>),

@@ -1,10 +1,10 @@
-//! What this host keeps beside RabbitMQ, in its own store: the state of its plugins, dead letters, which messages have
-//! changed state, and what such messages publish.
+//! What this host keeps in its own store beside a network broker: the state of its plugins, dead letters, which messages
+//! have changed state, and what such messages publish.
 //!
-//! RabbitMQ cannot commit an acknowledgement together with a change in another system. So a message that changes state is
+//! Such a broker cannot commit an acknowledgement together with a change in another system. So a message that changes state is
 //! committed here first, once, together with everything that it publishes; then it is acknowledged. If the
 //! acknowledgement is lost, the message comes again, is found in this book and acknowledged without being handled. What is
-//! published because of it is sent to RabbitMQ until it is confirmed.
+//! published because of it is sent to the broker until it is confirmed.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -19,9 +19,10 @@ use uuid::Uuid;
 
 use crate::backend::embedded::Record;
 use crate::backend::{
-    Backend as _, BackendError, EmbeddedBackend, EmbeddedOptions, OpenError, Outgoing, QueueSpec,
-    SettleError,
+    Backend as _, BackendError, EmbeddedBackend, EmbeddedOptions, OpenError, Outgoing,
+    PublishError, QueueName, QueueSpec, SettleError,
 };
+use crate::clock;
 use crate::store::{KeptLetter, Retention, StateEffects, Store, StoreError};
 
 use super::outbox;
@@ -31,8 +32,6 @@ use super::outbox;
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 /// Entries that are remembered at most, besides those since they were counted: many times what any host has in flight.
 const MOST: usize = 100_000;
-/// The book among the state of plugins; no plugin can have such a name.
-const BOOK: &str = "(rabbitmq settled)";
 /// Sending may take long, and there is one sender only.
 const OUTBOX_LEASE: Duration = Duration::from_secs(60 * 60);
 /// Entries that are read, or forgotten, at once.
@@ -40,9 +39,12 @@ const PAGE: usize = 1_000;
 
 /// The store of this host.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     store: Result<Arc<EmbeddedBackend>, String>,
     book: Arc<Mutex<Book>>,
+    /// The book among the state of plugins; no plugin can have such a name.
+    settled: Arc<str>,
+    outbox: QueueName,
 }
 
 /// Messages that were settled.
@@ -63,7 +65,17 @@ enum Entry {
 impl Ledger {
     /// Opens the store of a data folder. A folder that another process has open is no error: state and dead letters are
     /// then out of reach, everything else works.
-    pub(super) async fn open(data: &Path, letters: Option<Retention>) -> Result<Self, OpenError> {
+    ///
+    /// `kind` is the kind of the broker; each has a book and an outbox of its own.
+    pub(crate) async fn open(
+        data: &Path,
+        kind: &str,
+        letters: Option<Retention>,
+    ) -> Result<Self, OpenError> {
+        let other = |error: BackendError| OpenError::Other {
+            path: data.to_owned(),
+            reason: error.to_string(),
+        };
         let options = EmbeddedOptions {
             letters,
             ..EmbeddedOptions::default()
@@ -80,6 +92,8 @@ impl Ledger {
         let ledger = Self {
             store,
             book: Arc::default(),
+            settled: format!("({kind} settled)").into(),
+            outbox: format!("({kind}-outbox)").parse().map_err(other)?,
         };
         let read = async {
             let Ok(store) = &ledger.store else {
@@ -87,15 +101,12 @@ impl Ledger {
             };
             let spec = QueueSpec {
                 lease: OUTBOX_LEASE,
-                ..QueueSpec::new(outbox::name()?, Vec::new())
+                ..QueueSpec::new(ledger.outbox.clone(), Vec::new())
             };
             store.declare_queue(spec).await?;
             ledger.read_book(store).await
         };
-        read.await.map_err(|error: BackendError| OpenError::Other {
-            path: data.to_owned(),
-            reason: error.to_string(),
-        })?;
+        read.await.map_err(other)?;
         Ok(ledger)
     }
 
@@ -103,7 +114,7 @@ impl Ledger {
         let mut after: Option<String> = None;
         loop {
             let keys = store
-                .state_keys(BOOK, "", after.as_deref(), PAGE)
+                .state_keys(&self.settled, "", after.as_deref(), PAGE)
                 .await
                 .map_err(|error| BackendError::Unavailable(error.to_string()))?;
             let mut book = self.book();
@@ -122,26 +133,64 @@ impl Ledger {
     }
 
     /// The store, if it is open here.
-    pub(super) fn store(&self) -> Result<&Arc<EmbeddedBackend>, StoreError> {
+    pub(crate) fn store(&self) -> Result<&Arc<EmbeddedBackend>, StoreError> {
         let store = self.store.as_ref();
         store.map_err(|reason| StoreError::Unavailable(reason.clone()))
     }
 
+    /// The queue of what waits for the broker.
+    pub(crate) fn outbox(&self) -> &QueueName {
+        &self.outbox
+    }
+
+    /// A message as it waits in the outbox.
+    pub(crate) fn wrap(&self, outgoing: &Outgoing) -> Result<Outgoing, PublishError> {
+        outbox::wrap(outgoing, &self.outbox, clock::now_ms())
+    }
+
     /// Whether everything that a message caused is done already. It is asked who it is only if that can be.
-    pub(super) fn has_settled(&self, identity: impl FnOnce() -> Option<Uuid>) -> bool {
+    pub(crate) fn has_settled(&self, identity: impl FnOnce() -> Option<Uuid>) -> bool {
         let book = self.book();
         !book.durable.is_empty()
             && identity().is_some_and(|id| book.entries.get(&id) == Some(&Entry::Durable))
     }
 
     /// Decides at once about the end of a message; the future waits until that is durable. A message without an
-    /// identity is not remembered, so that it may be settled twice.
-    pub(super) fn commit(
+    /// identity is not remembered, so that it may be settled twice. What is published goes through the outbox.
+    pub(crate) fn commit(
         &self,
         identity: Option<Uuid>,
         state: Option<StateEffects>,
         letter: Option<KeptLetter>,
         publishes: Vec<Outgoing>,
+    ) -> Result<BoxFuture<'static, Result<(), SettleError>>, SettleError> {
+        let publishes: Result<Vec<Outgoing>, _> =
+            publishes.iter().map(|one| self.wrap(one)).collect();
+        let record = Record {
+            state: state.into_iter().collect(),
+            letter,
+            publishes: publishes.map_err(SettleError::Refused)?,
+        };
+        self.write(identity, record)
+    }
+
+    /// The same for a message that goes into a queue of the store.
+    pub(crate) fn take_over(
+        &self,
+        identity: Option<Uuid>,
+        outgoing: Outgoing,
+    ) -> Result<BoxFuture<'static, Result<(), SettleError>>, SettleError> {
+        let record = Record {
+            publishes: vec![outgoing],
+            ..Record::default()
+        };
+        self.write(identity, record)
+    }
+
+    fn write(
+        &self,
+        identity: Option<Uuid>,
+        mut record: Record,
     ) -> Result<BoxFuture<'static, Result<(), SettleError>>, SettleError> {
         let store = match &self.store {
             Ok(store) => store,
@@ -155,14 +204,8 @@ impl Ledger {
                 None => {}
             }
         }
-        let publishes: Result<Vec<Outgoing>, _> = publishes.iter().map(outbox::wrap).collect();
-        let mut record = Record {
-            state: state.into_iter().collect(),
-            letter,
-            publishes: publishes.map_err(SettleError::Unavailable)?,
-        };
         if let Some(id) = identity {
-            record.state.push(writing(&[id], Some(Bytes::new())));
+            record.state.push(self.writing(&[id], Some(Bytes::new())));
         }
         let committed = store.record(record)?;
         let Some(id) = identity else {
@@ -184,7 +227,7 @@ impl Ledger {
     }
 
     /// Forgets what was settled long ago.
-    pub(super) async fn forget(&self) {
+    pub(crate) async fn forget(&self) {
         loop {
             let old = self.book().take_old(Instant::now());
             if old.is_empty() {
@@ -192,7 +235,7 @@ impl Ledger {
             }
             let Ok(store) = &self.store else { return };
             let record = Record {
-                state: vec![writing(&old, None)],
+                state: vec![self.writing(&old, None)],
                 letter: None,
                 publishes: Vec::new(),
             };
@@ -206,22 +249,22 @@ impl Ledger {
         }
     }
 
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         if let Ok(store) = &self.store {
             store.close().await;
         }
     }
-}
 
-/// The same value, or none, for entries of the book.
-fn writing(ids: &[Uuid], value: Option<Bytes>) -> StateEffects {
-    StateEffects {
-        plugin: BOOK.into(),
-        reads: Vec::new(),
-        writes: ids
-            .iter()
-            .map(|id| (id.simple().to_string().into(), value.clone()))
-            .collect(),
+    /// The same value, or none, for entries of the book.
+    fn writing(&self, ids: &[Uuid], value: Option<Bytes>) -> StateEffects {
+        StateEffects {
+            plugin: self.settled.clone(),
+            reads: Vec::new(),
+            writes: ids
+                .iter()
+                .map(|id| (id.simple().to_string().into(), value.clone()))
+                .collect(),
+        }
     }
 }
 
@@ -248,8 +291,6 @@ impl Book {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Message, Payload};
-
     fn state(value: &'static str) -> Option<StateEffects> {
         Some(StateEffects {
             plugin: "p".into(),
@@ -268,7 +309,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let id = Uuid::new_v4();
         {
-            let ledger = Ledger::open(folder.path(), None).await.unwrap();
+            let ledger = Ledger::open(folder.path(), "test", None).await.unwrap();
             assert!(!ledger.has_settled(|| Some(id)));
             let first = ledger.commit(Some(id), state("1"), None, Vec::new());
             let at_once = ledger.commit(Some(id), state("2"), None, Vec::new());
@@ -277,7 +318,7 @@ mod tests {
             assert!(ledger.has_settled(|| Some(id)));
             ledger.close().await;
         }
-        let ledger = Ledger::open(folder.path(), None).await.unwrap();
+        let ledger = Ledger::open(folder.path(), "test", None).await.unwrap();
         assert!(ledger.has_settled(|| Some(id)));
         let again = ledger.commit(Some(id), state("3"), None, Vec::new());
         again.unwrap().await.unwrap();
@@ -291,7 +332,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_settled_long_ago_is_forgotten() {
         let folder = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(folder.path(), None).await.unwrap();
+        let ledger = Ledger::open(folder.path(), "test", None).await.unwrap();
         let id = Uuid::new_v4();
         let committed = ledger.commit(Some(id), state("1"), None, Vec::new());
         committed.unwrap().await.unwrap();
@@ -309,25 +350,12 @@ mod tests {
         let ledger = Ledger {
             store: Err("elsewhere".to_owned()),
             book: Arc::default(),
+            settled: "settled".into(),
+            outbox: "outbox".parse().unwrap(),
         };
         let refused = ledger.commit(None, state("1"), None, Vec::new()).err();
         let reason = || "elsewhere".to_owned();
         assert_eq!(refused, Some(SettleError::Unavailable(reason())));
         assert!(ledger.store().is_err());
-    }
-
-    #[test]
-    fn what_is_published_survives_the_outbox() {
-        let message = Message::new("t".parse().unwrap(), Payload::text("x"));
-        let outgoing = Outgoing {
-            key: Some("k".into()),
-            delay: Duration::from_millis(7),
-            route: Some(3),
-            mandatory: true,
-            to: crate::backend::Destination::Queue("q".parse().unwrap()),
-            ..Outgoing::new(message)
-        };
-        let wrapped = outbox::wrap(&outgoing).unwrap();
-        assert_eq!(outbox::unwrap(&wrapped.message).unwrap().0, outgoing);
     }
 }
