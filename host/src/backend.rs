@@ -58,6 +58,7 @@ pub use overview::{Overview, QueueStatus};
 pub use postgres::{PostgresBackend, PostgresOptions};
 #[cfg(feature = "rabbitmq")]
 pub use rabbitmq::{RabbitMqBackend, RabbitMqOptions};
+pub(crate) use source::Renewing;
 pub use source::{PollingSource, Source, SourceEvent};
 
 /// A message broker.

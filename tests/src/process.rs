@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -22,40 +23,61 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 #[must_use]
 pub fn binary() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| build(&[]))
+}
+
+/// The same with the places at which it can be killed, under a name of its own.
+///
+/// # Panics
+/// When it cannot be built.
+#[must_use]
+pub fn binary_with_kill_points() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let target = guests::target();
-        let exe = std::env::current_exe().expect("a test knows its own path");
-        let profile = exe
-            .ancestors()
-            .nth(2)
-            .and_then(Path::file_name)
-            .expect("target/PROFILE/deps/TEST");
-        let mut cargo = guests::cargo();
-        cargo
-            .args([
-                "build",
-                "--quiet",
-                "-p",
-                "sandbar",
-                "--bin",
-                "sandbar",
-                "--target-dir",
-            ])
-            .arg(&target);
-        // The folder of the profile `dev` has another name.
-        cargo.arg("--profile").arg(if profile == "debug" {
-            OsStr::new("dev")
-        } else {
-            profile
-        });
-        let output = cargo.output().expect("cargo runs");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        target.join(profile).join("sandbar")
+        // Nobody else of this process builds any more.
+        let usual = binary();
+        let own = usual.with_file_name("sandbar-kill-points");
+        let built = build(&["--features", "kill-points"]);
+        std::fs::copy(built, &own).expect("the folder of the profile can be written");
+        own
     })
+}
+
+/// Builds it where cargo puts it.
+fn build(features: &[&str]) -> PathBuf {
+    let target = guests::target();
+    let exe = std::env::current_exe().expect("a test knows its own path");
+    let profile = exe
+        .ancestors()
+        .nth(2)
+        .and_then(Path::file_name)
+        .expect("target/PROFILE/deps/TEST");
+    let mut cargo = guests::cargo();
+    cargo
+        .args([
+            "build",
+            "--quiet",
+            "-p",
+            "sandbar",
+            "--bin",
+            "sandbar",
+            "--target-dir",
+        ])
+        .arg(&target)
+        .args(features);
+    // The folder of the profile `dev` has another name.
+    cargo.arg("--profile").arg(if profile == "debug" {
+        OsStr::new("dev")
+    } else {
+        profile
+    });
+    let output = cargo.output().expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    target.join(profile).join("sandbar")
 }
 
 /// A folder with its own plugins and data, gone with the value.
@@ -118,6 +140,17 @@ impl Folder {
         command.env("XDG_CACHE_HOME", self.path().join("user-cache"));
         command.env("COLUMNS", "100").stdin(Stdio::null());
         command
+    }
+
+    /// Sends numbers to a topic, each as a message whose reply goes to `reply_to`.
+    ///
+    /// # Panics
+    /// When they are not taken.
+    pub fn send_numbers(&self, topic: &str, numbers: Range<usize>, reply_to: &str) {
+        let lines: Vec<String> = numbers.map(|number| number.to_string()).collect();
+        self.write("lines", lines.join("\n"));
+        let sent = self.run(["send", topic, "--lines", "lines", "--reply-to", reply_to]);
+        assert_eq!(sent.code, Some(0), "{}", sent.stderr);
     }
 
     /// Runs a command to its end.

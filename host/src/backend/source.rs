@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Backend, BackendError, Delivery, Queue};
+use super::{Backend, BackendError, Delivery, Queue, QueueSpec};
 
 /// Deliveries without end.
 #[async_trait]
@@ -26,6 +26,57 @@ pub enum SourceEvent {
     Reconnected,
     /// It is over.
     Fatal(BackendError),
+}
+
+/// A subscription that is made again after an end that passes, such as a queue that somebody deleted.
+#[derive(Debug)]
+pub(crate) struct Renewing {
+    backend: Arc<dyn Backend>,
+    /// `None` before the first time, and after an end.
+    source: Option<Box<dyn Source>>,
+}
+
+impl Renewing {
+    pub(crate) fn new(backend: Arc<dyn Backend>) -> Self {
+        Self {
+            backend,
+            source: None,
+        }
+    }
+
+    /// The next deliveries; none when it works again, `None` when the broker is closed. After an error it may be called
+    /// again. `spec` is how the queue is declared, if that has to be done.
+    pub(crate) async fn next(
+        &mut self,
+        max: usize,
+        spec: impl FnOnce() -> QueueSpec,
+    ) -> Result<Option<Vec<Delivery>>, BackendError> {
+        let event = match &mut self.source {
+            Some(source) => source.next(max).await,
+            None => match subscribe(&self.backend, spec()).await {
+                Ok(source) => self.source.insert(source).next(max).await,
+                Err(error) => SourceEvent::Fatal(error),
+            },
+        };
+        match event {
+            SourceEvent::Delivered(batch) => Ok(Some(batch)),
+            SourceEvent::Reconnected => Ok(Some(Vec::new())),
+            SourceEvent::Stalled(error) => Err(error),
+            SourceEvent::Fatal(BackendError::Closed) => Ok(None),
+            SourceEvent::Fatal(error) => {
+                self.source = None;
+                Err(error)
+            }
+        }
+    }
+}
+
+async fn subscribe(
+    backend: &Arc<dyn Backend>,
+    spec: QueueSpec,
+) -> Result<Box<dyn Source>, BackendError> {
+    let queue = backend.declare_queue(spec).await?.queue;
+    backend.clone().subscribe(&queue).await
 }
 
 /// A source over [`Backend::receive`], for backends without a push of their own.

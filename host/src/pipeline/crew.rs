@@ -17,6 +17,7 @@ use super::gate::Allowed;
 use super::inflight::{Permit, Permits};
 use super::{Delivery, Pipeline, report};
 use crate::backend::Settlement;
+use crate::kill_point::kill_point;
 use crate::relief;
 
 /// Ends that are given to the broker at once.
@@ -85,6 +86,7 @@ impl Crew {
         let Some(pauses) = self.pipeline.gate.took(batch.len(), allowed) else {
             return;
         };
+        kill_point("received");
         for part in permits.spread(batch) {
             begin(&self.pipeline, &self.tasks, part, pauses);
         }
@@ -193,7 +195,9 @@ fn settle(pipeline: &Pipeline, ends: Vec<End>) -> impl Future<Output = ()> + use
         settlements.push(end.settlement);
         permits.push(end.permit);
     }
+    kill_point("handled");
     let settled = pipeline.backend.settle(settlements);
+    kill_point("decided");
     let queue = pipeline.queue.clone();
     async move {
         report::settled(&queue, settled.await);

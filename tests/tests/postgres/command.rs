@@ -2,7 +2,6 @@
 //!
 //! What a single one says and does is in `cli.rs`.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use sandbar_tests::contract::{Outcome, texts};
@@ -39,20 +38,7 @@ async fn killed_hosts_lose_and_repeat_nothing() -> Outcome {
         folder.guest("echo", &format!("{name}/plugins/echo.wasm"));
     }
     folder.write("sandbar.toml", &configuration);
-    let mut lines = String::new();
-    for number in 0..COUNT {
-        writeln!(lines, "{number}")?;
-    }
-    folder.write("lines", &lines);
-    let sent = folder.run([
-        "send",
-        "echo",
-        "--lines",
-        "lines",
-        "--reply-to",
-        "out.reply",
-    ]);
-    assert_eq!(sent.code, Some(0), "{}", sent.stderr);
+    folder.send_numbers("echo", 0..COUNT, "out.reply");
 
     let mut running = [
         folder.host_in("a", ["--log", "warn"]),

@@ -2,7 +2,6 @@
 //! the way back.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use sandbar::backend::{
@@ -285,20 +284,7 @@ fn state_changes_once_across_kills_of_hosts_and_server() {
         Ok::<_, Failure>(())
     };
     runtime.block_on(bind).unwrap();
-    let mut lines = String::new();
-    for number in 0..MESSAGES {
-        writeln!(lines, "{number}").unwrap();
-    }
-    folder.write("lines", &lines);
-    let sent = folder.run([
-        "send",
-        "bad.ledger",
-        "--lines",
-        "lines",
-        "--reply-to",
-        "out.reply",
-    ]);
-    assert_eq!(sent.code, Some(0), "{}", sent.stderr);
+    folder.send_numbers("bad.ledger", 0..MESSAGES, "out.reply");
 
     let seed = u64::from(std::process::id());
     println!("seed {seed}");

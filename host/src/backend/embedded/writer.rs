@@ -15,6 +15,7 @@ use super::shared::Shared;
 use crate::backend::BackendError;
 use crate::backend::retention::{CHUNK, Pruner};
 use crate::clock;
+use crate::kill_point::kill_point;
 use crate::queue::Slot;
 use crate::store::sqlite::{Confirmation, Database, Failure, Flusher, Room};
 
@@ -156,7 +157,12 @@ impl Writer {
             let volatile = batch.is_empty();
             let written = match volatile {
                 true => Ok(()),
-                false => self.database.apply(&batch).await,
+                false => {
+                    kill_point("before-commit");
+                    let applied = self.database.apply(&batch).await;
+                    kill_point("committed");
+                    applied
+                }
             };
             good &= self.report(&written).await;
             match written {
@@ -165,7 +171,11 @@ impl Writer {
                     let (shared, committed) = (self.shared.clone(), self.shared.committed(group));
                     leads = committed.leads();
                     confirmations.push(Box::new(move |flushed| match flushed {
-                        Ok(()) => shared.flushed(committed),
+                        Ok(()) => {
+                            kill_point("flushed");
+                            shared.flushed(committed);
+                            kill_point("confirmed");
+                        }
                         Err(reason) => shared.not_flushed(committed, reason),
                     }));
                 }

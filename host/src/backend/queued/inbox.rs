@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, join_all};
+use tokio_util::sync::CancellationToken;
 
 use super::Remote;
 use crate::backend::beside::Ledger;
 use crate::backend::{
     Backend as _, BackendError, Delivery, Destination, Effects, EmbeddedBackend, Outgoing, Queue,
-    QueueName, QueueSpec, SettleError, Source, SourceEvent, Verdict,
+    QueueName, QueueSpec, Renewing, SettleError, Verdict,
 };
 use crate::pump::{Pump, Step, Work};
 use crate::retry::RetryPolicy;
@@ -25,6 +26,8 @@ use crate::wire::{self, Form};
 const BATCH: usize = 256;
 /// How long an inbox that is given up is waited at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long the end of a batch is waited for.
+const STOP: Duration = Duration::from_secs(5);
 /// How soon a full inbox is looked at again.
 const FULL: Duration = Duration::from_millis(200);
 
@@ -35,6 +38,7 @@ pub(super) struct Inbox {
     queue: Queue,
     spec: Arc<Mutex<QueueSpec>>,
     pump: tokio::sync::Mutex<Pump>,
+    drain: CancellationToken,
 }
 
 /// The name of the inbox of a queue.
@@ -66,7 +70,10 @@ impl Inbox {
         let queue = store.declare_queue(own).await?.queue;
         let title = format!("inbox of {}", spec.name);
         let spec = Arc::new(Mutex::new(spec));
+        let drain = CancellationToken::new();
         let filling = Filling {
+            source: Renewing::new(remote.clone()),
+            drain: drain.clone(),
             remote,
             ledger,
             store,
@@ -74,7 +81,6 @@ impl Inbox {
             inbox: queue.name.clone(),
             capacity: capacity.max(1),
             room: 0,
-            source: None,
         };
         let backoff = RetryPolicy {
             initial: Duration::from_millis(100),
@@ -84,7 +90,13 @@ impl Inbox {
         Ok(Self {
             queue,
             spec,
-            pump: tokio::sync::Mutex::new(Pump::start(title, filling, backoff)),
+            pump: tokio::sync::Mutex::new(Pump::start_draining(
+                title,
+                filling,
+                backoff,
+                drain.clone(),
+            )),
+            drain,
         })
     }
 
@@ -94,10 +106,7 @@ impl Inbox {
 
     /// What the queue of the broker should be.
     pub(super) fn spec(&self) -> QueueSpec {
-        self.spec
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        read(&self.spec)
     }
 
     /// From now on its queue is declared like this.
@@ -105,8 +114,13 @@ impl Inbox {
         *self.spec.lock().unwrap_or_else(PoisonError::into_inner) = spec;
     }
 
+    /// What is being moved is moved and acknowledged first: a message without an identity would be moved once more.
     pub(super) async fn stop(&self) {
-        self.pump.lock().await.stop().await;
+        self.drain.cancel();
+        let mut pump = self.pump.lock().await;
+        if tokio::time::timeout(STOP, pump.ended()).await.is_err() {
+            pump.stop().await;
+        }
     }
 }
 
@@ -121,7 +135,9 @@ struct Filling {
     capacity: u64,
     /// So many messages fit in for certain.
     room: u64,
-    source: Option<Box<dyn Source>>,
+    source: Renewing,
+    /// Ends it between two batches.
+    drain: CancellationToken,
 }
 
 #[async_trait]
@@ -130,40 +146,24 @@ impl Work for Filling {
         let max = self.room().await.map_err(|error| error.to_string())?;
         if max == 0 {
             // The broker keeps the rest.
-            tokio::time::sleep(FULL).await;
-            return Ok(Step::Again);
+            let full = self.drain.run_until_cancelled(tokio::time::sleep(FULL));
+            return Ok(full.await.map_or(Step::End, |()| Step::Again));
         }
-        let event = match &mut self.source {
-            Some(source) => source.next(max).await,
-            None => match self.subscribe().await {
-                Ok(source) => self.source.insert(source).next(max).await,
-                Err(error) => SourceEvent::Fatal(error),
-            },
-        };
-        match event {
-            SourceEvent::Delivered(batch) => self.keep(batch).await,
-            SourceEvent::Reconnected => Ok(Step::Again),
-            SourceEvent::Stalled(error) => Err(error.to_string()),
-            SourceEvent::Fatal(BackendError::Closed) => Ok(Step::End),
-            SourceEvent::Fatal(error) => {
-                self.source = None;
-                Err(error.to_string())
-            }
+        let spec = || read(&self.spec);
+        let next = self.source.next(max, spec);
+        match self.drain.run_until_cancelled(next).await {
+            Some(Ok(Some(batch))) => self.keep(batch).await,
+            Some(Ok(None)) | None => Ok(Step::End),
+            Some(Err(error)) => Err(error.to_string()),
         }
     }
 }
 
-impl Filling {
-    async fn subscribe(&mut self) -> Result<Box<dyn Source>, BackendError> {
-        let spec = self
-            .spec
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let queue = self.remote.declare_queue(spec).await?.queue;
-        self.remote.clone().subscribe(&queue).await
-    }
+fn read(spec: &Mutex<QueueSpec>) -> QueueSpec {
+    spec.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
 
+impl Filling {
     /// How many messages may be taken. The store is asked only when that many have come.
     async fn room(&mut self) -> Result<usize, BackendError> {
         if self.room == 0 {
@@ -179,12 +179,7 @@ impl Filling {
     /// What cannot be kept goes back to its place in the broker.
     async fn keep(&mut self, batch: Vec<Delivery>) -> Result<Step, String> {
         self.room = self.room.saturating_sub(batch.len() as u64);
-        let queue = self
-            .spec
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .name
-            .clone();
+        let queue = read(&self.spec).name;
         let mut ended = Vec::with_capacity(batch.len());
         let mut moving: Vec<(Delivery, BoxFuture<'static, Result<(), SettleError>>)> = Vec::new();
         let mut trouble = None;
@@ -199,10 +194,12 @@ impl Filling {
                     };
                     match self.ledger.take_over(delivery.identity, outgoing) {
                         Ok(taken) => moving.push((delivery, taken)),
-                        Err(SettleError::Refused(error)) if error.for_good().is_some() => {
-                            let reason = error.for_good().unwrap_or(Reason::Malformed);
-                            ended.push(delivery.bury(&queue, reason, error.to_string()));
-                        }
+                        Err(SettleError::Refused(error)) => match error.for_good() {
+                            Some(reason) => {
+                                ended.push(delivery.bury(&queue, reason, error.to_string()));
+                            }
+                            None => trouble = Some(error.to_string()),
+                        },
                         Err(error) => trouble = Some(error.to_string()),
                     }
                 }

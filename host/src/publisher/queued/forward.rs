@@ -8,8 +8,7 @@ use async_trait::async_trait;
 
 use super::{Pending, envelope};
 use crate::backend::{
-    Backend, BackendError, Delivery, Effects, Heartbeat, Held, Outgoing, QueueSpec, Source,
-    SourceEvent, Verdict,
+    Backend, Delivery, Effects, Heartbeat, Held, Outgoing, QueueSpec, Renewing, Verdict,
 };
 use crate::publisher::Publisher;
 use crate::pump::{Step, Work};
@@ -24,31 +23,16 @@ pub(super) struct Forward {
     batch: usize,
     pending: Arc<Pending>,
     heartbeat: Arc<Heartbeat>,
-    /// `None` before the first step, and after an end of the subscription that passes.
-    source: Option<Box<dyn Source>>,
+    source: Renewing,
 }
 
 #[async_trait]
 impl Work for Forward {
     async fn step(&mut self) -> Result<Step, String> {
-        let batch = self.batch;
-        let event = match &mut self.source {
-            Some(source) => source.next(batch).await,
-            None => match self.subscribe().await {
-                Ok(source) => self.source.insert(source).next(batch).await,
-                Err(error) => SourceEvent::Fatal(error),
-            },
-        };
-        match event {
-            SourceEvent::Delivered(deliveries) => self.forward(deliveries).await,
-            SourceEvent::Reconnected => Ok(Step::Again),
-            SourceEvent::Stalled(error) => Err(error.to_string()),
-            SourceEvent::Fatal(BackendError::Closed) => Ok(Step::End),
-            SourceEvent::Fatal(error) => {
-                // Somebody deleted the queue, for example; the next step declares it again.
-                self.source = None;
-                Err(error.to_string())
-            }
+        match self.source.next(self.batch, || self.spec.clone()).await {
+            Ok(Some(deliveries)) => self.forward(deliveries).await,
+            Ok(None) => Ok(Step::End),
+            Err(error) => Err(error.to_string()),
         }
     }
 }
@@ -63,19 +47,14 @@ impl Forward {
     ) -> Self {
         let heartbeat = Heartbeat::start(outbox.clone(), spec.lease);
         Self {
+            source: Renewing::new(outbox.clone()),
             outbox,
             spec,
             target,
             batch,
             pending,
             heartbeat,
-            source: None,
         }
-    }
-
-    async fn subscribe(&mut self) -> Result<Box<dyn Source>, BackendError> {
-        let queue = self.outbox.declare_queue(self.spec.clone()).await?.queue;
-        self.outbox.clone().subscribe(&queue).await
     }
 
     /// What is not settled here goes back to its place in the outbox.
