@@ -1,5 +1,7 @@
 //! What an operator or the server itself does to connections: ends them, or reads nothing from publishers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sandbar_tests::contract::{Failure, Outcome, texts};
@@ -59,20 +61,31 @@ async fn a_server_that_takes_no_messages_still_delivers_and_says_why() -> Outcom
     opened.broker.send("t", &["1"]).await?;
     let held = delivered(&mut source).await?.remove(0);
     server.erlang("rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []}).");
-    let broker = opened.broker.clone();
+    let (broker, enough) = (opened.broker.clone(), Arc::new(AtomicBool::new(false)));
+    let said = enough.clone();
     let publishing = tokio::spawn(async move {
-        let sent = broker.send("t", &["2"]).await;
-        sent.map_err(|error| error.to_string())
+        // What comes before the alarm has reached the connection is still taken.
+        for number in 2.. {
+            let sent = broker.send("t", &[&number.to_string()]).await;
+            sent.map_err(|error| error.to_string())?;
+            if said.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        Ok(())
     });
     let reason = tokio::time::timeout(PATIENCE, trouble(&opened)).await?;
+    enough.store(true, Ordering::Relaxed);
     assert!(reason.contains("takes no messages"), "{reason}");
     // What consumes has a connection of its own.
     ack(&opened, held).await?;
     assert!(!publishing.is_finished(), "nobody confirmed it");
     server.erlang("rabbit_alarm:clear_alarm({resource_limit, memory, node()}).");
-    publishing.await?.map_err(Failure::from)?;
+    publishing
+        .await?
+        .map_err(|error: String| Failure::from(error))?;
     let next = delivered(&mut source).await?;
-    assert_eq!(texts(&next), ["2"]);
+    assert_eq!(texts(&next)[0], "2");
     opened.broker.ack(next).await?;
     opened.broker.backend.health().await?;
     opened.broker.backend.close().await;
