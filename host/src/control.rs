@@ -18,7 +18,7 @@ use crate::dispatch::{Conflict, Dispatcher};
 use crate::guest::{CacheOptions, Engine, GuestError};
 use crate::handler::{Port, queue, stay_before};
 use crate::periodic::{self, Clock, WallClock};
-use crate::pipeline::{Pipeline, Version};
+use crate::pipeline::{Pipeline, Shares, Version};
 use crate::plugin::{Components, Limits, LoadError, Loader, Plugin, PluginSpec};
 use crate::retry::RetryPolicy;
 use crate::store::Store;
@@ -102,6 +102,8 @@ struct Shared {
     store: Arc<dyn Store>,
     client: Arc<Client>,
     clock: Arc<dyn Clock>,
+    /// What its queues have of it.
+    shares: Shares,
     drain: Duration,
 }
 
@@ -181,6 +183,7 @@ impl Host {
             backend,
             store,
             clock,
+            shares: Shares::default(),
             drain: options.drain.unwrap_or(DEFAULT_GRACE),
         };
         let mut versions = Vec::new();
@@ -333,7 +336,7 @@ impl Shared {
         let spec = self.spec(&version, served.as_ref())?;
         let queue = self.backend.declare_queue(spec.clone()).await?.queue;
         let name = version.access.plugin.clone();
-        let pipeline = Pipeline::new(self.backend.clone(), queue, version);
+        let pipeline = Pipeline::new(self.backend.clone(), queue, version).sharing(&self.shares);
         let stay = stay_before(&pipeline, older);
         let port = Port::subscribe(Arc::new(pipeline), Some(spec), paused).await?;
         if stay {

@@ -17,6 +17,7 @@ use crate::store::Reason;
 use crate::wire;
 
 mod crew;
+mod fair;
 mod gate;
 mod inflight;
 mod live;
@@ -24,10 +25,12 @@ mod report;
 mod split;
 
 use crew::{Crew, End};
+use fair::Share;
 use gate::Gate;
 use inflight::{InFlight, Permit};
 use live::{Live, View};
 
+pub(crate) use fair::Shares;
 pub(crate) use live::Serving;
 pub use live::Version;
 
@@ -40,20 +43,30 @@ pub struct Pipeline {
     pub queue: Queue,
     live: Live,
     gate: Arc<Gate>,
+    share: Arc<Share>,
 }
 
 impl Pipeline {
     /// A pipeline that uses this version until another one is switched to.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, queue: Queue, version: Version) -> Self {
-        let gate = Arc::new(Gate::new(&version.access.limits));
+        let limits = &version.access.limits;
+        let gate = Arc::new(Gate::new(limits));
+        let share = Shares::default().join(limits.weight);
         let live = Live::new(version);
         Self {
             backend,
             queue,
             live,
             gate,
+            share,
         }
+    }
+
+    /// Shares the host with these.
+    pub(crate) fn sharing(mut self, shares: &Shares) -> Self {
+        self.share = shares.join(self.serving().version.access.limits.weight);
+        self
     }
 
     /// What it uses at this moment.
@@ -66,6 +79,7 @@ impl Pipeline {
         let (old, limits) = (self.serving(), &serving.version.access.limits);
         if !Arc::ptr_eq(&old.version, &serving.version) {
             self.gate.renew(limits);
+            self.share.weigh(limits.weight);
         }
         self.live.switch(serving);
     }
@@ -79,7 +93,7 @@ impl Pipeline {
         mut source: Box<dyn Source>,
         stop: CancellationToken,
     ) -> Result<(), BackendError> {
-        let inflight = InFlight::new(self.backend.clone());
+        let mut inflight = InFlight::new(self.backend.clone(), self.share.clone());
         self.gate.renew(&self.serving().version.access.limits);
         let crew = Crew::new(self.clone());
         loop {

@@ -123,6 +123,7 @@ fn pure_modules_wait_for_nothing_and_read_no_clock() {
         "wire",
         "retry",
         "throttle",
+        "share",
         "queue",
         "dispatch/conclude",
         "validator/window",

@@ -123,6 +123,10 @@ pub(super) struct PluginSection {
     pub(super) receiving: Option<Mode>,
     /// A queue that gets a copy of each message that ends as a dead letter.
     pub(super) dead_letter_queue: Option<Queue>,
+    /// How much of a host that is busy it gets, compared with its neighbours: one of weight 10 is handled ten times as long as
+    /// one of weight 1 while both have a backlog.
+    #[schemars(range(min = 1, max = 10))]
+    pub(super) weight: Option<u32>,
     /// Whether messages share an instance of the component.
     pub(super) isolation: Option<Isolation>,
     /// What it reads as its configuration. `env:NAME` stands for an environment variable and `file:PATH` for the

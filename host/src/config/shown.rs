@@ -168,6 +168,7 @@ impl From<&PluginConfig> for PluginSection {
             wire: Some(plugin.form.into()),
             receiving: plugin.receiving,
             dead_letter_queue: plugin.dead_letter_queue.clone().map(Queue),
+            weight: Some(plugin.limits.weight),
             isolation: Some(plugin.limits.isolation),
             config: plugin.settings.clone(),
             limits: (&plugin.limits).into(),

@@ -77,6 +77,10 @@ fn what_is_wrong_is_said_with_its_place() {
             "2:16: `max_attempts` is 0; it must be more than that\n3:14: `multiplier` is 0.5; it must be 1 to 1000",
         ),
         (
+            "[plugins.a]\nweight = 11",
+            "2:10: `weight` is 11; it must be 1 to 10",
+        ),
+        (
             "[plugins.\"a b\"]",
             "1:10: \"a b\" cannot be the name of a plugin or a group; use 1 to 100 letters, digits, `-` and `_`",
         ),

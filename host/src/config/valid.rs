@@ -16,6 +16,7 @@ use crate::guest::DEFAULT_CACHE_SIZE;
 use crate::plugin::{Grants, Limits};
 use crate::registry::DEFAULT_KEEP;
 use crate::retry::RetryPolicy;
+use crate::share::WEIGHTS;
 use crate::store::Retention;
 
 mod limits;
@@ -196,6 +197,11 @@ impl Checker<'_> {
             let message = "`subscribe` is empty, so the plugin would never be called; name topics, or leave it out";
             self.problem(&table, "subscribe", message);
         }
+        if let Some(weight) = section.weight.filter(|weight| !WEIGHTS.contains(weight)) {
+            let [least, most] = [WEIGHTS.start(), WEIGHTS.end()];
+            let message = format!("`weight` is {weight}; it must be {least} to {most}");
+            self.problem(&table, "weight", message);
+        }
         let base = self.written.base(&["plugins", name, "file"]);
         let topics =
             |list: Vec<super::text::Topic>| list.into_iter().map(|topic| topic.0).collect();
@@ -214,6 +220,7 @@ impl Checker<'_> {
             receiving: section.receiving,
             dead_letter_queue: section.dead_letter_queue.map(|queue| queue.0),
             limits: Limits {
+                weight: section.weight.unwrap_or(limits.weight),
                 isolation: section.isolation.unwrap_or(limits.isolation),
                 breaker: breaker.applies(),
                 ..self.limits(&["plugins", name, "limits"], section.limits, limits)

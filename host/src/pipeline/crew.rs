@@ -108,7 +108,8 @@ fn begin(pipeline: &Arc<Pipeline>, tasks: &Arc<Tasks>, messages: VecDeque<Waitin
     let here = pipeline.clone();
     let make_way = move || move_on(&here, &others, &behind);
     let work = work(pipeline.clone(), part);
-    tasks.lock().spawn(relief::scope(Arc::new(make_way), work));
+    let work = relief::scope(Arc::new(make_way), work);
+    tasks.lock().spawn(pipeline.share.clone().paced(work));
 }
 
 /// What waits behind a call that runs long gets a task of its own.

@@ -5,11 +5,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::fair::Share;
 use crate::backend::{Backend, Delivery, QueueSpec, Token};
 use crate::queue::IdHasher;
 
@@ -22,6 +23,9 @@ const BATCH: usize = 512;
 #[derive(Debug)]
 pub(super) struct InFlight {
     free: Arc<Semaphore>,
+    /// Room that it may not use for now, because a queue that weighs more needs its share.
+    held_back: Option<OwnedSemaphorePermit>,
+    share: Arc<Share>,
     tokens: Arc<Tokens>,
     /// Parts into which a batch is spread, so that every core has one.
     parts: usize,
@@ -46,29 +50,39 @@ pub(super) struct Permit {
 }
 
 /// The fences of deliveries in flight by the number of the message.
-#[derive(Debug, Default)]
-struct Tokens(Mutex<HashMap<u64, u64, BuildHasherDefault<IdHasher>>>);
+#[derive(Debug)]
+struct Tokens {
+    held: Mutex<Held>,
+    share: Arc<Share>,
+}
+
+type Held = HashMap<u64, u64, BuildHasherDefault<IdHasher>>;
 
 impl Tokens {
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn hold(&self, tokens: impl Iterator<Item = Token>) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.lock();
         held.extend(tokens.map(|Token { id, fence }| (id, fence)));
+        self.share.has_in_flight(held.len());
     }
 
     fn let_go(&self, tokens: impl Iterator<Item = Token>) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.lock();
         for Token { id, fence } in tokens {
             // A later delivery of the same message may be in flight by now.
             if held.get(&id) == Some(&fence) {
                 held.remove(&id);
             }
         }
+        self.share.has_in_flight(held.len());
     }
 
     fn all(&self) -> Vec<Token> {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let token = |(&id, &fence)| Token { id, fence };
-        held.iter().map(token).collect()
+        self.lock().iter().map(token).collect()
     }
 }
 
@@ -100,10 +114,15 @@ impl Drop for Permit {
 }
 
 impl InFlight {
-    pub(super) fn new(backend: Arc<dyn Backend>) -> Self {
-        let tokens: Arc<Tokens> = Arc::default();
+    pub(super) fn new(backend: Arc<dyn Backend>, share: Arc<Share>) -> Self {
+        let tokens = Arc::new(Tokens {
+            held: Mutex::default(),
+            share: share.clone(),
+        });
         Self {
             free: Arc::new(Semaphore::new(MOST)),
+            held_back: None,
+            share,
             tokens: tokens.clone(),
             parts: std::thread::available_parallelism().map_or(2, usize::from),
             _heartbeat: AbortOnDropHandle::new(tokio::spawn(heartbeat(backend, tokens))),
@@ -111,11 +130,14 @@ impl InFlight {
     }
 
     /// Waits for room for one delivery and takes what else is free, `most` at the most.
-    pub(super) async fn permits(&self, most: usize) -> Permits {
-        // The semaphore is never closed.
+    pub(super) async fn permits(&mut self, most: usize) -> Permits {
         let permit = loop {
-            if let Ok(permit) = self.free.clone().acquire_owned().await {
-                break permit;
+            let surplus = self.hold_back();
+            let permit = self.room().await;
+            match &mut self.held_back {
+                Some(held) if surplus > 0 => held.merge(permit),
+                None if surplus > 0 => self.held_back = Some(permit),
+                _ => break permit,
             }
         };
         let mut permits = Permits {
@@ -123,13 +145,48 @@ impl InFlight {
             tokens: self.tokens.clone(),
             parts: self.parts,
         };
-        let most = most.clamp(1, BATCH) - 1;
-        let more = self.free.available_permits().min(most);
-        let more = u32::try_from(more).unwrap_or(0);
-        if let Ok(more) = self.free.clone().try_acquire_many_owned(more) {
+        if let Some(more) = self.free_room(most.clamp(1, BATCH) - 1) {
             permits.permit.merge(more);
         }
         permits
+    }
+
+    /// Holds back as much of what is free as it must, gives free what it need not, and returns how much is missing.
+    fn hold_back(&mut self) -> usize {
+        let wanted = MOST - self.share.most_in_flight(MOST).min(MOST);
+        let held = self.held_back.as_ref();
+        let held = held.map_or(0, OwnedSemaphorePermit::num_permits);
+        if let Some(too_much) = held.checked_sub(wanted) {
+            let all = &mut self.held_back;
+            drop(all.as_mut().and_then(|all| all.split(too_much)));
+            return 0;
+        }
+        let Some(more) = self.free_room(wanted - held) else {
+            return wanted - held;
+        };
+        let missing = wanted - held - more.num_permits();
+        match &mut self.held_back {
+            Some(held) => held.merge(more),
+            None => self.held_back = Some(more),
+        }
+        missing
+    }
+
+    /// Room for one delivery.
+    async fn room(&self) -> OwnedSemaphorePermit {
+        loop {
+            // The semaphore is never closed.
+            if let Ok(permit) = self.free.clone().acquire_owned().await {
+                return permit;
+            }
+        }
+    }
+
+    /// What is free at this moment, `most` at the most.
+    fn free_room(&self, most: usize) -> Option<OwnedSemaphorePermit> {
+        let more = self.free.available_permits().min(most);
+        let more = u32::try_from(more).unwrap_or(0);
+        self.free.clone().try_acquire_many_owned(more).ok()
     }
 }
 

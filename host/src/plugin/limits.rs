@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::message::Payload;
+use crate::share::DEFAULT_WEIGHT;
 use crate::throttle::BreakerPolicy;
 
 /// Whether messages share an instance.
@@ -35,6 +36,8 @@ pub struct Limits {
     pub concurrency: usize,
     /// Whether messages share an instance.
     pub isolation: Isolation,
+    /// How much it gets of a host that is busy, from 1 to 10, compared with its neighbours.
+    pub weight: u32,
     /// Messages for each second; `None` for as many as it can.
     pub rate: Option<u32>,
     /// When it is paused because it keeps failing; `None` for never.
@@ -71,6 +74,7 @@ impl Default for Limits {
             memory: 64 * MIB,
             concurrency: 5,
             isolation: Isolation::default(),
+            weight: DEFAULT_WEIGHT,
             rate: None,
             breaker: Some(BreakerPolicy::default()),
             content: MIB,

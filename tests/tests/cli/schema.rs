@@ -198,6 +198,9 @@ fn the_schema_allows_what_the_reader_does() {
         (false, "[plugins.a]\ndigest = \"abc\""),
         (false, "[plugins.a]\nconfig = { x = [1] }"),
         (false, "[plugins.a]\nisolation = \"none\""),
+        (true, "[plugins.a]\nweight = 10\n"),
+        (false, "[plugins.a]\nweight = 0"),
+        (false, "[plugins.a]\nweight = 11"),
     ] {
         let wrong = violations(&schema, &json_of(text));
         assert_eq!(wrong.is_empty(), good, "{text}: {wrong:?}");

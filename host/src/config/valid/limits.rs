@@ -43,6 +43,7 @@ impl Checker<'_> {
         let limits = Limits {
             isolation: default.isolation,
             breaker: default.breaker,
+            weight: default.weight,
             rate: written.rate.or(default.rate),
             time: written.time.map_or(default.time, |time| time.0),
             load_time: written.load_time.map_or(default.load_time, |time| time.0),
