@@ -14,8 +14,15 @@ use crate::backend::{Effects, Outgoing};
 use crate::client::{Client, RequestError};
 use crate::message::{Message, PROPAGATED, Payload, Strategy};
 use crate::plugin::{Grants, Limits};
-use crate::store::{StateEffects, Store, StoreError, Versioned};
+use crate::store::{Frame, Report, StateEffects, Store, StoreError, Used, Versioned};
 use crate::topic::TopicName;
+
+mod notes;
+mod record;
+
+use notes::Notes;
+use record::Did;
+pub use record::Replay;
 
 /// What every call of one plugin (or of one set of native actions) shares.
 #[derive(Debug)]
@@ -48,6 +55,14 @@ pub struct Call {
     published_bytes: usize,
     reads: BTreeMap<Arc<str>, Versioned>,
     writes: BTreeMap<Arc<str>, Option<Bytes>>,
+    /// Nothing for most calls.
+    notes: Option<Box<Notes>>,
+    /// What it asked and did, in order.
+    did: Vec<Did>,
+    /// What its randomness is made of, once it has failed.
+    seed: Option<[u8; 32]>,
+    /// What is given to it again.
+    replay: Option<Box<Replay>>,
 }
 
 /// What accompanies a publish.
@@ -108,7 +123,18 @@ impl Call {
             published_bytes: 0,
             reads: BTreeMap::new(),
             writes: BTreeMap::new(),
+            notes: None,
+            did: Vec::new(),
+            seed: None,
+            replay: None,
         }
+    }
+
+    /// The same for an attempt that is run again.
+    #[must_use]
+    pub fn again(mut self, replay: Replay) -> Self {
+        self.replay = Some(Box::new(replay));
+        self
     }
 
     /// What this call shares with the others of its plugin.
@@ -165,6 +191,7 @@ impl Call {
         let mut outgoing = Outgoing::new(message);
         outgoing.key = options.key.map(Into::into);
         outgoing.delay = options.delay;
+        self.did.push(Did::Published(self.publishes.len()));
         self.publishes.push(outgoing);
         Ok(())
     }
@@ -196,28 +223,47 @@ impl Call {
     /// # Errors
     /// A [`Refusal`] when the topic is not granted or the payload exceeds a limit.
     pub fn begin_request(
-        &self,
+        &mut self,
+        topic: TopicName,
+        payload: Payload,
+    ) -> Result<(Arc<Client>, Message), Refusal> {
+        let message = self.request_message(topic, payload)?;
+        Ok((self.client()?, message))
+    }
+
+    /// The request alone.
+    ///
+    /// # Errors
+    /// As [`Self::begin_request`].
+    pub(crate) fn request_message(
+        &mut self,
         topic: TopicName,
         mut payload: Payload,
-    ) -> Result<(Arc<Client>, Message), Refusal> {
+    ) -> Result<Message, Refusal> {
         if !self.access.grants.may_request(&topic) {
             return Err(self.forbidden("request", topic.as_str()));
         }
         self.check_payload(&payload)?;
         self.propagate(&mut payload);
-        match &self.access.client {
-            Some(client) => Ok((client.clone(), Message::new(topic, payload))),
-            None => Err(Refusal::Unavailable(
-                "this host has no client for requests".to_owned(),
-            )),
-        }
+        Ok(Message::new(topic, payload))
+    }
+
+    /// Who asks for it.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`] when nobody does.
+    pub(crate) fn client(&self) -> Result<Arc<Client>, Refusal> {
+        self.access
+            .client
+            .clone()
+            .ok_or_else(|| Refusal::Unavailable("this host has no client for requests".to_owned()))
     }
 
     /// What this call already knows of a key: its own write, or what it read before.
     ///
     /// # Errors
     /// A [`Refusal`] when state is not granted.
-    pub fn state_known(&self, key: &str) -> Result<Option<Option<Bytes>>, Refusal> {
+    pub fn state_known(&mut self, key: &str) -> Result<Option<Option<Bytes>>, Refusal> {
         self.check_state()?;
         let own = self.writes.get(key).cloned();
         Ok(own.or_else(|| self.reads.get(key).map(|read| read.value.clone())))
@@ -225,7 +271,9 @@ impl Call {
 
     /// Remembers what the store said of a key, so that the commit can check that it still holds.
     pub fn state_read(&mut self, key: &str, versioned: Versioned) {
-        self.reads.entry(key.into()).or_insert(versioned);
+        let key: Arc<str> = key.into();
+        self.did.push(Did::Read(key.clone()));
+        self.reads.entry(key).or_insert(versioned);
     }
 
     /// Buffers a write; `None` deletes.
@@ -256,7 +304,9 @@ impl Call {
                 limits.state_writes, self.access.plugin
             )));
         }
-        self.writes.insert(key.into(), value);
+        let key: Arc<str> = key.into();
+        self.did.push(Did::Wrote(key.clone(), value.clone()));
+        self.writes.insert(key, value);
         Ok(())
     }
 
@@ -318,23 +368,59 @@ impl Call {
     ///
     /// # Errors
     /// [`Refusal::Forbidden`] with the line to add.
-    pub fn check_state(&self) -> Result<(), Refusal> {
+    pub fn check_state(&mut self) -> Result<(), Refusal> {
         if self.access.grants.state {
             return Ok(());
         }
         let plugin = &self.access.plugin;
         tracing::warn!(plugin = %plugin, message_id = %self.message.identifier, "refused: state is not granted; add `state = true` under [plugins.{plugin}]");
-        Err(Refusal::Forbidden(format!(
+        Err(self.refuse(format!(
             "state is not granted to plugin `{plugin}`; add `state = true` under [plugins.{plugin}]"
         )))
     }
 
-    fn forbidden(&self, verb: &str, topic: &str) -> Refusal {
+    fn forbidden(&mut self, verb: &str, topic: &str) -> Refusal {
         let plugin = &self.access.plugin;
         tracing::warn!(plugin = %plugin, message_id = %self.message.identifier, topic, "refused: {verb} is not granted; add {topic:?} to `{verb}` under [plugins.{plugin}]");
-        Refusal::Forbidden(format!(
+        self.refuse(format!(
             "plugin `{plugin}` may not {verb} `{topic}`; add `{verb} = [\"{topic}\"]` under [plugins.{plugin}]"
         ))
+    }
+
+    fn refuse(&mut self, text: String) -> Refusal {
+        self.notes.get_or_insert_default().refused(text.clone());
+        Refusal::Forbidden(text)
+    }
+
+    /// The handler logged this line.
+    pub(crate) fn logged(&mut self, line: String) {
+        self.notes.get_or_insert_default().logged(line);
+    }
+
+    /// It ended here, and had used so much; its randomness was made of this.
+    pub(crate) fn ended(&mut self, trace: Vec<Frame>, used: Vec<Used>, seed: Option<[u8; 32]>) {
+        self.seed = seed;
+        self.notes.get_or_insert_default().ended(trace, used);
+    }
+
+    /// The first thing that was not granted to it, with the line to add.
+    #[must_use]
+    pub fn first_refusal(&self) -> Option<&str> {
+        self.notes.as_ref().and_then(|notes| notes.first_refusal())
+    }
+
+    /// What is to be known of it when it has failed; `None` if there is nothing to say beside the error.
+    #[must_use]
+    pub fn report(&self) -> Option<Box<Report>> {
+        let notes = self.notes.as_ref()?;
+        let limits = &self.access.limits;
+        let own = [
+            ("publishes", self.publishes.len(), limits.publishes),
+            ("publish_bytes", self.published_bytes, limits.publish_bytes),
+            ("state_writes", self.writes.len(), limits.state_writes),
+        ];
+        let own = own.map(|(limit, used, of)| Used::new(limit, used as u64, of as u64));
+        Some(Box::new(notes.report(own, self.journal())))
     }
 }
 

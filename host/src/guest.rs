@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use wasmtime::component::Linker;
-use wasmtime::{Store, Trap, UpdateDeadline};
+use wasmtime::{Store, UpdateDeadline};
 
 use self::chance::{Chance, Seed};
+use self::crash::{crash, trace, used};
 use self::engine::{TICK, TICKS, Ticker};
 use self::meter::{LogBudget, Meter};
 use crate::call::Call;
@@ -24,6 +25,7 @@ use crate::store::Reason;
 mod binary;
 mod cache;
 mod chance;
+mod crash;
 mod engine;
 mod inspect;
 mod load;
@@ -268,11 +270,14 @@ impl Instance {
             lines: state.limits.log_lines,
             bytes: state.limits.log_bytes,
         };
-        let seed = Seed {
-            secret: *secret,
-            message: message.identifier,
-            attempt,
-            route,
+        let seed = match call.replayed_seed() {
+            Some(seed) => Seed::Again(seed),
+            None => Seed::Call {
+                secret: *secret,
+                message: message.identifier,
+                attempt,
+                route,
+            },
         };
         if *draws {
             state.chance.begin(call.began_ms, seed);
@@ -289,12 +294,20 @@ impl Instance {
         let result = world.handle(store, &message, circumstances).await;
         let state = store.data_mut();
         state.flush_output();
+        let ended = match &result {
+            Ok(Outcome::Done(_)) => None,
+            Ok(_) => Some((Vec::new(), used(state))),
+            Err(error) => Some((trace(error), used(state))),
+        };
         let crashed = result.as_ref().err().map(|error| crash(error, state));
         #[expect(
             clippy::expect_used,
             reason = "nothing takes a call out of its instance but this"
         )]
-        let call = state.call.take().expect("the call that was put in");
+        let mut call = state.call.take().expect("the call that was put in");
+        if let Some((trace, used)) = ended {
+            call.ended(trace, used, draws.then(|| seed.bytes()));
+        }
         match (result, crashed) {
             (Ok(outcome), _) => (call, outcome, Some(self)),
             (Err(_), crashed) => {
@@ -303,33 +316,6 @@ impl Instance {
             }
         }
     }
-}
-
-/// Which limit a guest broke, and how to say it.
-fn crash(error: &wasmtime::Error, state: &State) -> (Reason, String) {
-    if let Some(out_of_time) = error.downcast_ref::<OutOfTime>() {
-        return (Reason::Timeout, out_of_time.to_string());
-    }
-    if let Some(asked) = state.meter.denied {
-        let text = format!(
-            "it wanted {asked} bytes of memory and `limits.memory` is {}",
-            state.meter.memory
-        );
-        return (Reason::Memory, text);
-    }
-    let trap = error.downcast_ref::<Trap>().map(ToString::to_string);
-    let mut text = trap.unwrap_or_else(|| meter::printable(&error.root_cause().to_string(), 400));
-    if let Some(trace) = error.downcast_ref::<wasmtime::WasmBacktrace>() {
-        let names = trace.frames().iter().filter_map(|frame| frame.func_name());
-        let names: Vec<String> = names
-            .take(5)
-            .map(|name| meter::printable(name, 80))
-            .collect();
-        if !names.is_empty() {
-            text = format!("{text}, in {}", names.join(" < "));
-        }
-    }
-    (Reason::Trap, text)
 }
 
 impl State {
@@ -378,6 +364,11 @@ impl State {
                 meter::printable(value, 1024)
             ));
         }
+        if let Some(call) = &mut self.call {
+            let level = level.as_str().to_ascii_lowercase();
+            call.logged(format!("{level}: {line}"));
+        }
+        let plugin = &*self.plugin;
         match level {
             tracing::Level::ERROR => tracing::error!(plugin, message_id, "{line}"),
             tracing::Level::WARN => tracing::warn!(plugin, message_id, "{line}"),

@@ -190,6 +190,13 @@ pub fn is_deployed(data: &Path, name: &str) -> bool {
     history.is_ok_and(|history| matches!(history.choose(None), Choice::Kept(_)))
 }
 
+/// The component of a digest that is kept in a data folder, whoever has it at the moment.
+#[must_use]
+pub fn kept_component(data: &Path, digest: &str) -> Option<PathBuf> {
+    let path = data.join(FOLDER).join(file_of(digest));
+    path.is_file().then_some(path)
+}
+
 fn names(dir: &Path) -> Result<Vec<String>, RegistryError> {
     let failed = |error| at(dir, error);
     let mut names = Vec::new();

@@ -16,15 +16,18 @@ use crate::wire::Packet;
 #[doc(hidden)]
 pub mod bare;
 mod history;
+mod journal;
 mod letter;
 mod letters;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+mod report;
 mod row;
 mod spec;
 pub(crate) mod sqlite;
 
 pub use history::{FailedAttempt, History};
+pub use journal::{Answer, Blob, Journal, Parting, Step};
 pub use letters::{
     KeptLetter, LetterCounts, LetterFilter, LetterPage, LetterPart, LetterSummary, LettersDone,
     ReplayTo, Retention,
@@ -32,6 +35,7 @@ pub use letters::{
 #[cfg(feature = "postgres")]
 #[doc(hidden)]
 pub use postgres::bare as bare_postgres;
+pub use report::{Frame, Report, Used};
 
 /// Plugin state and dead letters.
 #[async_trait]
@@ -133,6 +137,8 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// When it ended, milliseconds since 1970-01-01 UTC.
     pub at_ms: i64,
+    /// What the last attempt left behind; moves to the [history](History::report) when the letter is kept.
+    pub report: Option<Box<Report>>,
 }
 
 /// Why a message became a dead letter.

@@ -1,8 +1,9 @@
 //! A dead letter handled once more by some version of its plugin, to see what would happen: nothing is published, stored
 //! or settled.
 //!
-//! It goes the way of any message, through the same limits and grants, up to the commit, which is left out. State is read
-//! as it is and not written; requests to other handlers are refused, since they would act.
+//! It goes the way of any message, through the same limits and grants, up to the commit, which is left out. Either the very
+//! attempt that failed is run again, with the time, the randomness, the state and the answers that it had; or the message
+//! is handled as if it came now. State is not written, and no request is sent, since it would act.
 
 use std::sync::Arc;
 
@@ -11,16 +12,19 @@ use tracing::instrument::WithSubscriber as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::backend::{Effects, Verdict};
-use crate::call::{Access, Call};
+use crate::call::{Access, Call, Replay};
 use crate::clock;
 use crate::dispatch::{Circumstances, Conclusion, Kind, Outcome, Route, conclude, guarded};
 use crate::message::{Message, Payload};
 use crate::plugin::Plugin;
 use crate::retry::RetryPolicy;
-use crate::store::{DeadLetter, KeptLetter, Reason, Store, StoreError, Versioned};
+use crate::store::{DeadLetter, Journal, KeptLetter, Reason, Step, Store, StoreError, Versioned};
 use crate::wire::{self, Form};
 
 mod log;
+mod recorded;
+
+use recorded::Recorded;
 
 pub use log::LogLine;
 
@@ -35,6 +39,25 @@ pub struct Trial {
     pub effects: Effects,
     /// What it logged.
     pub log: Vec<LogLine>,
+    /// What it asked and did, in order.
+    pub steps: Vec<Step>,
+}
+
+/// What a handler finds when it is tried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Run {
+    /// What the attempt that failed found, as its journal says; what it did not ask for is as it is now. Without a journal
+    /// the same as [`Self::Now`].
+    #[default]
+    Again,
+    /// Everything as it is now, in a first attempt.
+    Now,
+}
+
+/// The journal of the attempt that made a letter of its message, if it has one.
+#[must_use]
+pub fn journal(kept: &KeptLetter) -> Option<&Journal> {
+    kept.history.report.as_ref()?.journal.as_ref()
 }
 
 /// How a trial ended.
@@ -66,6 +89,7 @@ pub async fn trial(
     form: Form,
     kept: &KeptLetter,
     store: Arc<dyn Store>,
+    run: Run,
 ) -> Result<Vec<Trial>, (Reason, String)> {
     let message = admit(plugin, form, kept)?;
     let dispatcher = plugin
@@ -79,16 +103,21 @@ pub async fn trial(
         let error = format!("no handler for topic `{}`", message.topic);
         return Err((Reason::NoHandler, error));
     }
+    let journal = journal(kept).filter(|_| run == Run::Again);
     let access = Arc::new(Access {
         plugin: plugin.name.clone(),
         grants: plugin.grants.clone(),
         limits: plugin.limits.clone(),
-        store: Arc::new(Untouched(store)),
+        store: match journal {
+            Some(journal) => Arc::new(Recorded::new(journal, Untouched(store))),
+            None => Arc::new(Untouched(store)),
+        },
         client: None,
     });
     let mut trials = Vec::with_capacity(routes.len());
     for route in routes {
-        trials.push(one(access.clone(), message.clone(), route, &kept.letter).await);
+        let call = call(&access, &message, route, journal);
+        trials.push(one(call, route, &kept.letter).await);
     }
     Ok(trials)
 }
@@ -113,23 +142,42 @@ fn admit(plugin: &Plugin, form: Form, kept: &KeptLetter) -> Result<Arc<Message>,
     Ok(message)
 }
 
-async fn one(
-    access: Arc<Access>,
-    message: Arc<Message>,
+fn call(
+    access: &Arc<Access>,
+    message: &Arc<Message>,
     route: &Route,
-    letter: &DeadLetter,
-) -> Trial {
+    journal: Option<&Journal>,
+) -> Call {
+    let (attempt, began_ms) = match journal {
+        Some(journal) => (journal.attempt, journal.began_ms),
+        None => (1, clock::now_ms()),
+    };
+    let call = Call::new(
+        access.clone(),
+        message.clone(),
+        attempt,
+        route.index,
+        began_ms,
+    );
+    match journal {
+        Some(journal) => call.again(Replay::of(journal)),
+        None => call,
+    }
+}
+
+async fn one(call: Call, route: &Route, letter: &DeadLetter) -> Trial {
     let lines = log::Lines::default();
     let subscriber = tracing_subscriber::registry().with(lines.clone());
-    let call = Call::new(access, message, 1, route.index, clock::now_ms());
     let handled = guarded(call, &*route.action).with_subscriber(subscriber);
     let (call, outcome) = handled.await;
+    let steps = call.as_ref().map(|call| call.journal().bounded().steps);
     let (ended, effects) = conclusion(call, outcome, route, letter);
     Trial {
         route: route.topic.to_string(),
         ended,
         effects,
         log: lines.take(),
+        steps: steps.unwrap_or_default(),
     }
 }
 

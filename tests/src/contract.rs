@@ -416,5 +416,6 @@ pub fn letter(delivery: &Delivery, error: &str) -> DeadLetter {
         queue: "q".to_owned(),
         attempts: delivery.attempt,
         at_ms: 1_700_000_000_000,
+        report: None,
     }
 }

@@ -39,7 +39,16 @@ pub fn guest(name: &str) -> PathBuf {
 /// When a word stands nowhere in it, or has another length.
 #[must_use]
 pub fn version(words: &[(&str, &str)]) -> Vec<u8> {
-    let mut bytes = std::fs::read(guest("swap")).expect("the component was built");
+    version_of("swap", words)
+}
+
+/// The same of any plugin.
+///
+/// # Panics
+/// As [`version`].
+#[must_use]
+pub fn version_of(plugin: &str, words: &[(&str, &str)]) -> Vec<u8> {
+    let mut bytes = std::fs::read(guest(plugin)).expect("the component was built");
     for (from, to) in words {
         assert_eq!(from.len(), to.len(), "{from:?} and {to:?}");
         let places: Vec<usize> = bytes
@@ -95,9 +104,31 @@ pub fn cargo() -> Command {
     cargo
 }
 
+/// The plugin `misbehave` as its author builds it to look for a mistake: with line tables.
+///
+/// # Panics
+/// As [`guest`].
+#[must_use]
+pub fn misbehave_with_lines() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let folder = BUILT.get_or_init(|| {
+        let lines = [
+            ("CARGO_PROFILE_PLUGIN_DEBUG", "line-tables-only"),
+            ("CARGO_PROFILE_PLUGIN_STRIP", "none"),
+        ];
+        build_into("guests-lines", &["misbehave"], &lines)
+    });
+    folder.join("misbehave.wasm")
+}
+
 fn build() -> PathBuf {
-    let target = target().join("guests");
+    build_into("guests", &PLUGINS, &[])
+}
+
+fn build_into(folder: &str, plugins: &[&str], environment: &[(&str, &str)]) -> PathBuf {
+    let target = target().join(folder);
     let output = cargo()
+        .envs(environment.iter().copied())
         .args([
             "build",
             "--locked",
@@ -106,7 +137,7 @@ fn build() -> PathBuf {
             "--target",
             "wasm32-wasip2",
         ])
-        .args(PLUGINS.iter().flat_map(|plugin| ["-p", *plugin]))
+        .args(plugins.iter().flat_map(|plugin| ["-p", *plugin]))
         .arg("--target-dir")
         .arg(&target)
         .output()

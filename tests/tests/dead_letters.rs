@@ -7,5 +7,7 @@
 mod kept;
 #[path = "dead_letters/kill.rs"]
 mod kill;
+#[path = "dead_letters/reports.rs"]
+mod reports;
 #[path = "dead_letters/served.rs"]
 mod served;

@@ -129,6 +129,8 @@ fn pure_modules_wait_for_nothing_and_read_no_clock() {
         "validator/window",
         "validator/duplicate/record",
         "publisher/queued/envelope",
+        "store/journal",
+        "store/report",
         "store/sqlite/flush/patience",
         "registry/history",
         "watch/rest",

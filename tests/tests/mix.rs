@@ -71,7 +71,7 @@ const FAULTS: [Fault; 5] = [
         attempts: 1,
         ..crash(
             "bad.publish-forbidden",
-            Reason::Failed,
+            Reason::Forbidden,
             "add `publish = [\"forbidden.topic\"]` under [plugins.misbehave]",
         )
     },

@@ -104,6 +104,7 @@ impl Delivery {
             queue: queue.to_string(),
             attempts: self.attempt,
             at_ms: clock::now_ms(),
+            report: None,
         };
         self.settle(Verdict::DeadLetter(Box::new(letter)), Effects::default())
     }

@@ -11,7 +11,9 @@ mod bulk;
 mod filter;
 mod list;
 mod preview;
+mod report;
 mod show;
+mod steps;
 mod tried;
 
 /// Look at messages that could not be handled, and send them again.

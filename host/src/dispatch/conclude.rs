@@ -9,7 +9,7 @@ use crate::backend::{Effects, Outgoing, Verdict};
 use crate::call::Call;
 use crate::message::{Headers, Message, Payload, Status};
 use crate::retry::RetryPolicy;
-use crate::store::{DeadLetter, FailedAttempt, Reason};
+use crate::store::{DeadLetter, FailedAttempt, Reason, Report};
 use crate::wire::Packet;
 
 /// The end of a message's journey, to be committed.
@@ -44,7 +44,7 @@ pub fn conclude(call: Call, outcome: Outcome, at: &Circumstances<'_>) -> Conclus
     let message = call.message.clone();
     let attempts = call.attempt;
     let wants_reply = message.should_reply() && at.kind != Kind::Event;
-    let dead = |reason: Reason, error: String| {
+    let dead = |reason: Reason, error: String, report: Option<Box<Report>>| {
         let identity = at.action.identity();
         Verdict::DeadLetter(Box::new(DeadLetter {
             packet: Packet::Message(message.clone()),
@@ -55,6 +55,7 @@ pub fn conclude(call: Call, outcome: Outcome, at: &Circumstances<'_>) -> Conclus
             queue: at.queue.to_owned(),
             attempts,
             at_ms: (at.clock)(),
+            report,
         }))
     };
     let again = |after: Duration, reason: Reason, error: &str| Verdict::Retry {
@@ -81,24 +82,29 @@ pub fn conclude(call: Call, outcome: Outcome, at: &Circumstances<'_>) -> Conclus
             Err(error) => {
                 let text = format!("the reply was refused: {error}");
                 (
-                    dead(Reason::Failed, text.clone()),
+                    dead(Reason::Failed, text.clone(), call.report()),
                     replied(Status::SystemError, &text),
                 )
             }
         },
         // Who asked has the answer; only a rejection that nobody would see is kept.
         Outcome::Rejected(text) if wants_reply => (Verdict::Ack, replied(Status::Error, &text)),
-        Outcome::Rejected(text) => (dead(Reason::Rejected, text), Effects::default()),
+        Outcome::Rejected(text) => (
+            dead(Reason::Rejected, text, call.report()),
+            Effects::default(),
+        ),
         Outcome::Failed(text) => {
             let effects = replied(Status::SystemError, &text);
-            (dead(Reason::Failed, text), effects)
+            let (reason, text) = blamed(&call, Reason::Failed, text);
+            (dead(reason, text, call.report()), effects)
         }
         Outcome::Retry { reason, after } => match next(at, attempts, after) {
             Some(delay) => (again(delay, Reason::Retry, &reason), Effects::default()),
             None => {
                 let text = format!("not handled after {attempts} attempts");
                 let effects = replied(Status::SystemError, &text);
-                (dead(Reason::Attempts, reason), effects)
+                let (reason, text) = blamed(&call, Reason::Attempts, reason);
+                (dead(reason, text, call.report()), effects)
             }
         },
         // A pipeline gives such a message back before it gets here; elsewhere there is one version only.
@@ -110,7 +116,7 @@ pub fn conclude(call: Call, outcome: Outcome, at: &Circumstances<'_>) -> Conclus
             Some(delay) => (again(delay, reason, &error), Effects::default()),
             None => {
                 let effects = replied(Status::SystemError, plain(reason));
-                (dead(reason, error), effects)
+                (dead(reason, error, call.report()), effects)
             }
         },
     };
@@ -143,11 +149,22 @@ pub fn refuse(
             queue: queue.to_owned(),
             attempts,
             at_ms: now_ms,
+            report: None,
         })),
         effects: Effects {
             publishes,
             state: None,
         },
+    }
+}
+
+/// Whoever gave up after something was not granted to it failed for that, as far as the host can know, and the operator
+/// needs the line to add.
+fn blamed(call: &Call, reason: Reason, text: String) -> (Reason, String) {
+    match call.first_refusal() {
+        None => (reason, text),
+        Some(refusal) if text.contains(refusal) => (Reason::Forbidden, text),
+        Some(refusal) => (Reason::Forbidden, format!("{text}; {refusal}")),
     }
 }
 

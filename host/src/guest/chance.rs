@@ -23,12 +23,46 @@ struct Inner {
 }
 
 /// What the randomness of one call depends on.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Seed {
-    pub(super) secret: [u8; 32],
-    pub(super) message: Uuid,
-    pub(super) attempt: u32,
-    pub(super) route: u32,
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Seed {
+    /// The call itself.
+    Call {
+        /// Of this host and this start; nobody else can tell what a guest will draw.
+        secret: [u8; 32],
+        message: Uuid,
+        attempt: u32,
+        route: u32,
+    },
+    /// That of an earlier call.
+    Again([u8; 32]),
+}
+
+impl Default for Seed {
+    fn default() -> Self {
+        Self::Again([0; 32])
+    }
+}
+
+impl Seed {
+    /// What the generator begins with.
+    pub(super) fn bytes(self) -> [u8; 32] {
+        match self {
+            Self::Again(bytes) => bytes,
+            Self::Call {
+                secret,
+                message,
+                attempt,
+                route,
+            } => {
+                let mut hash = Sha256::new();
+                hash.update(secret);
+                hash.update(message.as_bytes());
+                hash.update(attempt.to_le_bytes());
+                hash.update(route.to_le_bytes());
+                hash.finalize().into()
+            }
+        }
+    }
 }
 
 impl Chance {
@@ -63,14 +97,9 @@ impl Chance {
     fn with<T>(&self, f: impl FnOnce(&mut StdRng) -> T) -> T {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let seed = inner.seed;
-        f(inner.generator.get_or_insert_with(|| {
-            let mut hash = Sha256::new();
-            hash.update(seed.secret);
-            hash.update(seed.message.as_bytes());
-            hash.update(seed.attempt.to_le_bytes());
-            hash.update(seed.route.to_le_bytes());
-            Box::new(StdRng::from_seed(hash.finalize().into()))
-        }))
+        f(inner
+            .generator
+            .get_or_insert_with(|| Box::new(StdRng::from_seed(seed.bytes()))))
     }
 }
 
@@ -97,19 +126,20 @@ mod tests {
 
     #[test]
     fn the_same_call_has_the_same_chance() {
-        let draw = |attempt| {
+        let seed = |attempt| Seed::Call {
+            secret: [1; 32],
+            message: Uuid::nil(),
+            attempt,
+            route: 0,
+        };
+        let draw = |seed: Seed| {
             let chance = Chance::default();
-            chance.begin(
-                7,
-                Seed {
-                    attempt,
-                    ..Seed::default()
-                },
-            );
+            chance.begin(7, seed);
             (chance.now_ns(), chance.bytes(8), chance.uuid())
         };
-        assert_eq!(draw(1), draw(1));
-        assert_ne!(draw(1).1, draw(2).1);
-        assert_eq!(draw(1).0, 7_000_000);
+        assert_eq!(draw(seed(1)), draw(seed(1)));
+        assert_ne!(draw(seed(1)).1, draw(seed(2)).1);
+        assert_eq!(draw(seed(1)).0, 7_000_000);
+        assert_eq!(draw(Seed::Again(seed(1).bytes())), draw(seed(1)));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::GuestError;
+use crate::store::Report;
 
 /// How often the clock of the guests ticks: the resolution of time limits, and how long a guest runs before others on
 /// the same thread get their turn.
@@ -51,6 +52,9 @@ pub(super) fn new() -> wasmtime::Result<wasmtime::Engine> {
         .concurrency_support(false)
         .max_wasm_stack(STACK)
         .async_stack_size(STACK + 512 * 1024)
+        // Components with line tables say in which line they crashed.
+        .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable)
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(Report::FRAMES))
         .memory_init_cow(true)
         .wasm_memory64(false)
         .gc_support(false)

@@ -14,7 +14,7 @@ pub(super) struct Meter {
     /// What was asked for when it was refused.
     pub(super) denied: Option<usize>,
     /// Linear memory of all memories of the instance together.
-    used: usize,
+    pub(super) used: usize,
 }
 
 impl Meter {

@@ -121,15 +121,17 @@ fn failing(verdict: &Verdict) -> Option<bool> {
         Verdict::DeadLetter(letter) => letter.reason,
     };
     match reason {
-        Reason::Failed | Reason::Attempts | Reason::Timeout | Reason::Trap | Reason::Memory => {
-            Some(true)
-        }
+        Reason::Failed
+        | Reason::Attempts
+        | Reason::Timeout
+        | Reason::Trap
+        | Reason::Memory
+        | Reason::Forbidden => Some(true),
         Reason::Retry
         | Reason::Rejected
         | Reason::Malformed
         | Reason::NoHandler
-        | Reason::TooLarge
-        | Reason::Forbidden => None,
+        | Reason::TooLarge => None,
     }
 }
 

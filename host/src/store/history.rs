@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Reason;
+use super::{Reason, Report};
 
 /// An attempt that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct History {
     pub first_ms: i64,
     /// The last attempts, at most [`MOST`](Self::MOST), the oldest first.
     pub last: Vec<FailedAttempt>,
+    /// What the last one left behind; kept with dead letters only.
+    #[serde(default)]
+    pub report: Option<Box<Report>>,
 }
 
 impl History {
@@ -55,6 +58,7 @@ impl History {
             return Self {
                 first_ms: failed.at_ms,
                 last: vec![failed],
+                report: None,
             };
         };
         let skipped = (before.last.len() + 1).saturating_sub(Self::MOST);
@@ -63,6 +67,7 @@ impl History {
         Self {
             first_ms: before.first_ms,
             last,
+            report: None,
         }
     }
 }

@@ -57,6 +57,7 @@ where
         queue: get("queue")?,
         attempts: attempts(number("attempts")?),
         at_ms: number("at_ms")?.unwrap_or_default(),
+        report: None,
     };
     let past = maybe("history")?.as_deref().and_then(history);
     let at_ms = letter.at_ms;
@@ -69,7 +70,7 @@ where
         // Those of an earlier release have none.
         history: past.unwrap_or(History {
             first_ms: at_ms,
-            last: Vec::new(),
+            ..History::default()
         }),
     })
 }

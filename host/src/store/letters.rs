@@ -38,13 +38,17 @@ impl KeptLetter {
         letter.error = cut(&letter.error, LONGEST_ERROR);
         let (attempts, at_ms, reason) = (letter.attempts, letter.at_ms, letter.reason);
         let last = FailedAttempt::new(attempts, at_ms, reason, &letter.error);
+        let report = letter.report.take();
         Self {
             id,
             letter,
             key: None,
             route: None,
             published_ms: 0,
-            history: History::after(before, last),
+            history: History {
+                report,
+                ..History::after(before, last)
+            },
         }
     }
 }

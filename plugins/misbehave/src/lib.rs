@@ -3,6 +3,7 @@
 mod effects;
 mod hog;
 mod outcome;
+mod replayed;
 mod report;
 mod timed;
 
@@ -28,6 +29,7 @@ sandbar_guest::plugin!(
     effects::first_event,
     effects::second_event,
     effects::event_fails,
+    replayed::replay,
     report::wasi,
     report::context,
     timed::tick,

@@ -7,7 +7,8 @@ use std::time::Duration;
 use sandbar::backend::{Delivery, Effects, Queue, QueueSpec, Verdict};
 use sandbar::message::Strategy;
 use sandbar::store::{
-    DeadLetter, History, LetterFilter, LetterPart, LetterSummary, Reason, ReplayTo,
+    Answer, Blob, DeadLetter, Frame, History, Journal, LetterFilter, LetterPart, LetterSummary,
+    Reason, ReplayTo, Report, Step, Used,
 };
 
 use super::{Broker, Failure, Outcome, again, content, keyed, letter, message, name, spec, texts};
@@ -19,6 +20,50 @@ fn all(filter: LetterFilter, limit: usize) -> LetterPart {
         after: 0,
         until: u64::MAX,
         limit,
+    }
+}
+
+/// Every kind of step.
+fn journal() -> Journal {
+    let (key, topic, bytes) = ("k".to_owned(), "t".to_owned(), Blob(vec![0, 255]));
+    Journal {
+        attempt: 13,
+        began_ms: -1,
+        seed: Some(Blob(vec![7; 32])),
+        steps: vec![
+            Step::Read {
+                key: key.clone(),
+                value: None,
+            },
+            Step::Listed {
+                prefix: String::new(),
+                after: Some(key.clone()),
+                keys: vec!["\u{1f980}".to_owned()],
+            },
+            Step::Wrote {
+                key,
+                value: Some(bytes.clone()),
+            },
+            Step::Published {
+                topic: topic.clone(),
+                content: bytes.clone(),
+            },
+            Step::Asked {
+                topic: topic.clone(),
+                content: bytes.clone(),
+                answer: Answer::Reply {
+                    status: 200,
+                    headers: vec![("a".to_owned(), "b".to_owned())],
+                    content: bytes.clone(),
+                },
+            },
+            Step::Asked {
+                topic,
+                content: bytes,
+                answer: Answer::Timeout,
+            },
+        ],
+        cut: true,
     }
 }
 
@@ -60,7 +105,21 @@ pub async fn attempts_are_kept_with_the_message(broker: Broker) -> Outcome {
     }
     let delivery = broker.one(&queue).await?;
     let letter = letter(&delivery, "the end");
-    bury(&broker, delivery, letter.clone()).await?;
+    let report = Report {
+        trace: vec![Frame {
+            function: "a::b".to_owned(),
+            source: Some("src/a.rs:1:2".to_owned()),
+        }],
+        log: vec!["info: \"ä\"".to_owned()],
+        refused: vec!["no".to_owned()],
+        used: vec![Used::new("time", 7, u64::MAX)],
+        journal: Some(journal()),
+    };
+    let told = DeadLetter {
+        report: Some(Box::new(report.clone())),
+        ..letter.clone()
+    };
+    bury(&broker, delivery, told).await?;
 
     let found = listed(&broker, &LetterFilter::default()).await?;
     let [summary] = found.as_slice() else {
@@ -69,7 +128,12 @@ pub async fn attempts_are_kept_with_the_message(broker: Broker) -> Outcome {
     let kept = broker.store.letter(summary.id).await?.ok_or("kept")?;
     assert_eq!(kept.letter, letter);
     assert_eq!(kept.key.as_deref(), Some("k"));
-    let History { first_ms, last } = kept.history;
+    let History {
+        first_ms,
+        last,
+        report: kept_report,
+    } = kept.history;
+    assert_eq!(kept_report.as_deref(), Some(&report));
     assert_eq!(
         first_ms, 1_700_000_000_001,
         "the first attempt is long forgotten, its moment is not"

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sandbar::backend::{BackendError, QueueSpec};
 use sandbar::message::Message;
-use sandbar::store::{DeadLetter, Reason};
+use sandbar::store::{DeadLetter, Reason, Report};
 use sandbar::wire::{self, Packet, RawPacket};
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +82,7 @@ pub(super) struct LetterRecord {
     queue: String,
     attempts: u32,
     at_ms: i64,
+    report: Option<Box<Report>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -182,6 +183,7 @@ impl From<DeadLetter> for LetterRecord {
             queue: letter.queue,
             attempts: letter.attempts,
             at_ms: letter.at_ms,
+            report: letter.report,
         }
     }
 }
@@ -211,6 +213,7 @@ impl From<LetterRecord> for DeadLetter {
             queue: record.queue,
             attempts: record.attempts,
             at_ms: record.at_ms,
+            report: record.report,
         }
     }
 }

@@ -87,7 +87,13 @@ fn an_operator_finds_out_and_puts_it_right() {
         "bad.*",
     ];
     session("list_filtered", &folder, &filtered);
-    session("show", &folder, &["dead-letters", "show", "3"]);
+    session("show", &folder, &["dead-letters", "show", "2"]);
+    let looped = folder.run(["dead-letters", "show", "3"]);
+    assert!(
+        looped.stdout.contains("misbehave::hog::spin"),
+        "{}",
+        looped.stdout
+    );
     let content = folder.run(["dead-letters", "show", "5", "--content", "-"]);
     assert_eq!(content.stdout, "{\"amount\":1.50,\"to\":\"Ada\"}");
 
@@ -107,13 +113,7 @@ fn an_operator_finds_out_and_puts_it_right() {
     folder.write("sandbar.toml", CONFIG.replace("\"json\"", "\"native\""));
     let tried = ["dead-letters", "try", "5", "--plugin", "plugins/echo.wasm"];
     assert_eq!(session("try", &folder, &tried).code, Some(0));
-    let tried = [
-        "dead-letters",
-        "try",
-        "1",
-        "--plugin",
-        "plugins/misbehave.wasm",
-    ];
+    let tried = ["dead-letters", "try", "2"];
     assert_eq!(session("try_fails", &folder, &tried).code, Some(1));
 
     let host = folder.host::<&str>([]);
@@ -171,6 +171,8 @@ fn every_list_is_data_for_programs_too() {
     assert_eq!(shown["message"]["content"]["n"], 0);
     assert_eq!(shown["history"][0]["error"], "{\"n\":0}");
     assert_eq!(shown["queue"], "sandbar.misbehave");
+    assert_eq!(shown["report"]["used"][0]["limit"], "time");
+    assert_eq!(shown["report"]["journal"]["attempt"], 1);
 
     let tried = json(&[
         "dead-letters",
@@ -182,6 +184,8 @@ fn every_list_is_data_for_programs_too() {
     ]);
     assert_eq!(tried["done"], false);
     assert_eq!(tried["handlers"][0]["reason"], "failed");
+    assert_eq!(tried["again"], true);
+    assert!(tried["handlers"][0]["parts"].is_null());
 
     let queue = json(&["queues", "show", "sandbar.misbehave", "--json"]);
     assert_eq!(

@@ -11,7 +11,7 @@ use sandbar::message::{Message, Payload};
 use sandbar::plugin::{Loader, Plugin, PluginSpec};
 use sandbar::retry::RetryPolicy;
 use sandbar::store::{DeadLetter, History, KeptLetter, LetterFilter, LetterPart, Reason, ReplayTo};
-use sandbar::trial::{Ended, trial};
+use sandbar::trial::{Ended, Run, trial};
 use sandbar::wire::{Form, Packet};
 use sandbar_tests::contract::{Failure, Outcome};
 use sandbar_tests::guests::guest;
@@ -92,7 +92,7 @@ async fn a_letter_tells_of_every_attempt() -> Outcome {
         assert_eq!(letter.plugin.as_deref(), Some("misbehave"));
         let digest = letter.digest.as_deref().ok_or("digest")?;
         assert!(digest.starts_with("sha256:"), "{digest}");
-        let History { first_ms, last } = &kept.history;
+        let History { first_ms, last, .. } = &kept.history;
         let attempts: Vec<u32> = last.iter().map(|failed| failed.attempt).collect();
         assert_eq!(attempts, [1, 2, 3], "{topic}");
         assert!(
@@ -190,6 +190,7 @@ fn kept(message: Message) -> KeptLetter {
             queue: "sandbar.misbehave".to_owned(),
             attempts: 5,
             at_ms: 0,
+            report: None,
         },
         key: None,
         route: None,
@@ -205,7 +206,8 @@ async fn a_trial_changes_nothing() -> Outcome {
     let opened = open("embedded", folder.path()).await?;
     let plugin = loaded().await?;
     let try_it = async |message: Message| {
-        trial(&plugin, Form::Native, &kept(message), opened.store.clone()).await
+        let store = opened.store.clone();
+        trial(&plugin, Form::Native, &kept(message), store, Run::Now).await
     };
 
     let mut ledger = message("bad.ledger", "7")?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::message::Strategy;
-use crate::store::Reason;
+use crate::store::{Reason, Report};
 
 mod faults;
 mod operation;
@@ -228,6 +228,7 @@ pub(super) struct Letter<'a> {
     pub(super) queue: &'a str,
     pub(super) attempts: u32,
     pub(super) at_ms: i64,
+    pub(super) report: Option<Box<Report>>,
 }
 
 /// Bytes in one piece. A plain slice would be written number by number.

@@ -6,7 +6,7 @@ use clap::Args;
 use sandbar::clock;
 use sandbar::config::Config;
 use sandbar::message::{CONTENT_TYPE, Message, Strategy};
-use sandbar::store::{KeptLetter, Reason};
+use sandbar::store::{KeptLetter, Reason, Report};
 use sandbar::wire::{self, Packet};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -17,6 +17,7 @@ use super::super::terminal::{self, note, printable};
 use super::super::{Ended, Usage, broker};
 use super::no_such;
 use super::preview::preview;
+use super::report;
 
 /// Show everything about a dead letter.
 #[derive(Debug, Args)]
@@ -109,6 +110,9 @@ fn as_text(kept: &KeptLetter) -> String {
         ]);
     }
     text.push_str(&indent(&table.text()));
+    if let Some(report) = &kept.history.report {
+        text.push_str(&report::as_text(report));
+    }
     let content = content(kept);
     let (kind, shown) = preview(content);
     match content.len() {
@@ -141,7 +145,7 @@ fn about(message: &Message, rows: &mut Vec<(&'static str, String)>) {
     }
 }
 
-fn indent(text: &str) -> String {
+pub(super) fn indent(text: &str) -> String {
     let lines = text.lines().map(|line| format!("  {line}\n"));
     lines.collect()
 }
@@ -157,6 +161,8 @@ struct Shown<'a> {
     ended: String,
     attempts: u32,
     history: Vec<Attempt<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report: Option<&'a Report>,
     plugin: Option<&'a str>,
     digest: Option<&'a str>,
     queue: &'a str,
@@ -218,6 +224,7 @@ impl<'a> Shown<'a> {
             ended: moment(letter.at_ms),
             attempts: letter.attempts,
             history: attempts.collect(),
+            report: kept.history.report.as_deref(),
             plugin: letter.plugin.as_deref(),
             digest: letter.digest.as_deref(),
             queue: &letter.queue,

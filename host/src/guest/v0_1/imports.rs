@@ -2,6 +2,7 @@
 //!
 //! Everything goes to the [`Call`] in progress, which decides; this file only translates.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,9 @@ use super::bindings::sandbar::messaging::{
 };
 use super::{State, from_guest, topic};
 use crate::call::{Call, PublishOptions, Refusal};
+use crate::client::{Client, RequestError};
 use crate::message::{Message, Status, Strategy};
+use crate::store::Answer;
 
 /// Bytes of randomness in one call of `random`; more traps.
 const MOST_RANDOM: u32 = 64 * 1024;
@@ -102,13 +105,28 @@ impl client::Host for State {
         let left = self.deadline.map(|end| end.saturating_duration_since(now));
         let timeout = Duration::from_millis(timeout_ms.into());
         let timeout = left.map_or(timeout, |left| timeout.min(left));
-        let (client, message) = self.call()?.begin_request(to, payload)?;
-        match client.request(message, timeout).await {
+        let call = self.call()?;
+        let message = call.request_message(to, payload)?;
+        let (to, content) = (message.topic.clone(), message.payload.content.clone());
+        let answer = match call.answered(&message) {
+            Some(answer) => answer,
+            None => ask(&*call.client()?, message, timeout).await,
+        };
+        self.call()?.asked(to, content, answer.clone());
+        match answer {
             Ok(reply) => Ok(to_guest(&reply)),
-            Err(crate::client::RequestError::Timeout { .. }) => Err(client::RequestError::Timeout),
-            Err(error) => Err(client::RequestError::Unavailable(error.to_string())),
+            Err(Answer::Unavailable(why)) => Err(client::RequestError::Unavailable(why)),
+            Err(_) => Err(client::RequestError::Timeout),
         }
     }
+}
+
+async fn ask(client: &Client, message: Message, timeout: Duration) -> Result<Arc<Message>, Answer> {
+    let reply = client.request(message, timeout).await;
+    reply.map_err(|error| match error {
+        RequestError::Timeout { .. } => Answer::Timeout,
+        error => Answer::Unavailable(error.to_string()),
+    })
 }
 
 fn to_guest(message: &Message) -> types::MessageResult {
@@ -167,6 +185,7 @@ impl state::Host for State {
             .state_keys(&access.plugin, &prefix, cursor.as_deref(), PAGE)
             .await;
         let stored = stored.map_err(Refusal::from)?;
+        self.call()?.listed(&prefix, cursor.as_deref(), &stored);
         let next = (stored.len() == PAGE)
             .then(|| stored.last().cloned())
             .flatten();

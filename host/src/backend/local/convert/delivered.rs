@@ -181,6 +181,7 @@ impl<'a> From<&'a DeadLetter> for Letter<'a> {
             queue: &letter.queue,
             attempts: letter.attempts,
             at_ms: letter.at_ms,
+            report: letter.report.clone(),
         }
     }
 }
@@ -196,6 +197,7 @@ impl Letter<'_> {
             queue: self.queue.to_owned(),
             attempts: self.attempts,
             at_ms: self.at_ms,
+            report: self.report,
         })
     }
 }

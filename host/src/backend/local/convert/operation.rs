@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::super::answer::Report;
 use super::super::frame::Illegible;
-use super::super::protocol::{Kept, Operated, Status, Tried};
+use super::super::protocol::{Kept, Letter, Operated, Status, Tried};
 use super::list;
 use crate::backend::{Overview, QueueStatus};
 use crate::store::{History, KeptLetter};
@@ -57,7 +57,10 @@ impl<'a> From<&'a KeptLetter> for Kept<'a> {
     fn from(kept: &'a KeptLetter) -> Self {
         Self {
             id: kept.id,
-            letter: (&kept.letter).into(),
+            letter: Letter {
+                report: kept.history.report.clone(),
+                ..(&kept.letter).into()
+            },
             key: kept.key.as_deref(),
             route: kept.route,
             published_ms: kept.published_ms,
@@ -69,15 +72,18 @@ impl<'a> From<&'a KeptLetter> for Kept<'a> {
 
 impl Kept<'_> {
     fn read(self, frame: &Bytes) -> Result<KeptLetter, Illegible> {
+        let mut letter = self.letter.read(frame)?;
+        let report = letter.report.take();
         Ok(KeptLetter {
             id: self.id,
-            letter: self.letter.read(frame)?,
+            letter,
             key: self.key.map(Arc::from),
             route: self.route,
             published_ms: self.published_ms,
             history: History {
                 first_ms: self.first_ms,
                 last: self.last.into_iter().map(Tried::read).collect(),
+                report,
             },
         })
     }

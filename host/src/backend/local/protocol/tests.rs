@@ -23,6 +23,7 @@ fn version_3_is_written_like_this() {
         queue: "q",
         attempts: 3,
         at_ms: -1,
+        report: None,
     };
     let ending = Ending {
         token: Mark { id: 7, fence: 300 },

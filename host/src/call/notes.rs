@@ -1,0 +1,55 @@
+//! What is remembered of a call for the case that it fails: its last log lines, and what it was refused.
+//!
+//! Bounded, and nothing at all for a call that does neither.
+
+use std::collections::VecDeque;
+
+use crate::store::{Frame, Journal, Report, Used};
+
+/// Notes of one call.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    log: VecDeque<String>,
+    refused: Vec<String>,
+    trace: Vec<Frame>,
+    used: Vec<Used>,
+}
+
+impl Notes {
+    pub(super) fn logged(&mut self, line: String) {
+        if self.log.len() >= Report::LINES {
+            self.log.pop_front();
+        }
+        self.log.push_back(line);
+    }
+
+    pub(super) fn refused(&mut self, text: String) {
+        let again = self.refused.contains(&text);
+        if !again && self.refused.len() < Report::REFUSALS {
+            self.refused.push(text);
+        }
+    }
+
+    pub(super) fn ended(&mut self, trace: Vec<Frame>, used: Vec<Used>) {
+        self.trace = trace;
+        self.used = used;
+    }
+
+    /// The first thing that it was refused.
+    pub(super) fn first_refusal(&self) -> Option<&str> {
+        self.refused.first().map(String::as_str)
+    }
+
+    pub(super) fn report(&self, more: impl IntoIterator<Item = Used>, journal: Journal) -> Report {
+        let mut used = self.used.clone();
+        used.extend(more);
+        Report {
+            trace: self.trace.clone(),
+            log: self.log.iter().cloned().collect(),
+            refused: self.refused.clone(),
+            used,
+            journal: Some(journal),
+        }
+        .bounded()
+    }
+}
