@@ -147,6 +147,14 @@ impl EmbeddedBackend {
         self.shared.leave(inner);
     }
 
+    /// The key of a delivery.
+    #[cfg(feature = "rabbitmq")]
+    pub(in crate::backend) fn key_of(&self, token: Token) -> Option<Arc<str>> {
+        let mut inner = self.shared.lock();
+        let (_, entry) = inner.table.of(token).ok()?;
+        entry.fifo.get(token).ok()?.key.clone()
+    }
+
     fn look(&self, queue: &Queue, max: usize) -> Result<Attempt, BackendError> {
         let mut inner = self.shared.open()?;
         let now = self.shared.clock.now_ms();

@@ -255,6 +255,52 @@ async fn an_inbox_that_is_given_up_goes_back_to_the_server() -> Outcome {
     broker.nothing(&work).await
 }
 
+/// The copy of a dead letter is in the line of its key, as the message was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_dead_letter_keeps_its_key() -> Outcome {
+    let Some(server) = RabbitMq::shared().await else {
+        return Ok(());
+    };
+    for mode in [Mode::Direct, Mode::Queued] {
+        let folder = tempfile::tempdir()?;
+        let broker = opened(&folder, options(&server.vhost())).await?;
+        let spec = QueueSpec {
+            receiving: Some(mode),
+            dead_letter: Some("buried".parse()?),
+            ..contract::spec("q", &["work"])?
+        };
+        let work = broker.declare(spec).await?;
+        broker.publish(contract::keyed("work", "key", "1")?).await?;
+        let one = broker.one(&work).await?;
+        let verdict = Verdict::DeadLetter(Box::new(contract::letter(&one, "no")));
+        let settlement = one.settle(verdict, Effects::default());
+        broker.settle(settlement).await?;
+        let buried = broker.backend.get_queue(&"buried".parse()?).await?;
+        let copy = broker.one(&buried).await?;
+        assert_eq!(copy.key.as_deref(), Some("key"), "{mode:?}");
+        broker.ack(vec![copy]).await?;
+        broker.backend.close().await;
+    }
+    Ok(())
+}
+
+/// Also where nothing ever passed through the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_here_is_told_and_where_the_rest_is_seen() -> Outcome {
+    let Some(server) = RabbitMq::shared().await else {
+        return Ok(());
+    };
+    let folder = tempfile::tempdir()?;
+    let broker = opened(&folder, options(&server.vhost())).await?;
+    declare(&broker, "work", "work", Mode::Direct).await?;
+    let overview = broker.backend.overview().await?;
+    let beyond = overview.beyond.unwrap_or_default();
+    assert!(beyond.contains("rabbitmqctl list_queues"), "{beyond}");
+    assert!(overview.queues.iter().all(|it| it.depth() == 0));
+    broker.backend.close().await;
+    Ok(())
+}
+
 const MESSAGES: usize = 5_000;
 
 /// kill -9 of hosts that receive and publish through their store, and of the server once: state counts each message once,

@@ -5,7 +5,7 @@
 use super::QueuedBackend;
 use super::marked::unmark;
 use crate::backend::{
-    Destination, Outgoing, PublishError, QueueName, SettleError, Settlement, Verdict,
+    Destination, Outgoing, PublishError, QueueName, SettleError, Settlement, Token, Verdict,
 };
 use crate::store::DeadLetter;
 use crate::wire::{self, Form};
@@ -23,7 +23,7 @@ impl QueuedBackend {
         } = settlement;
         let token = unmark(token);
         if let Verdict::DeadLetter(letter) = &verdict {
-            effects.publishes.extend(self.copy(letter));
+            effects.publishes.extend(self.copy(token, letter));
         }
         let kept: Result<Vec<Outgoing>, PublishError> = effects
             .publishes
@@ -49,12 +49,13 @@ impl QueuedBackend {
     }
 
     /// What goes to the dead-letter queue of a subscription, if it has one.
-    fn copy(&self, letter: &DeadLetter) -> Option<Outgoing> {
+    fn copy(&self, token: Token, letter: &DeadLetter) -> Option<Outgoing> {
         let queue: QueueName = letter.queue.parse().ok()?;
         let dead_letter = self.inbox(&queue)?.spec().dead_letter?;
         let message = wire::decode(Form::Native, &letter.packet).ok()?;
         Some(Outgoing {
             to: Destination::Queue(dead_letter),
+            key: self.store.key_of(token),
             ..Outgoing::new((*message).clone())
         })
     }

@@ -93,10 +93,12 @@ fn queues(overview: &Overview, host: bool) -> Vec<Finding> {
             age(oldest, clock::now_ms())
         )
     });
+    let beyond = overview.beyond.iter().map(|beyond| format!("; {beyond}"));
     let text = format!(
-        "{} queues, {} messages{oldest}",
+        "{} queues, {} messages{oldest}{}",
         count(overview.queues.len()),
-        count(depth)
+        count(depth),
+        beyond.collect::<String>()
     );
     let mut findings = vec![Finding::ok(Check::Queues, text)];
     let deserted = overview.queues.iter().filter(|status| {
