@@ -12,6 +12,8 @@ use sandbar_tests::servers::postgres::Postgres;
 
 #[path = "postgres/command.rs"]
 mod command;
+#[path = "postgres/disk.rs"]
+mod disk;
 #[path = "postgres/faults.rs"]
 mod faults;
 #[path = "postgres/hosts.rs"]

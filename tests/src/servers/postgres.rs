@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::missing;
+use crate::disk::Small;
 use crate::process::{finish, signal};
 
 /// A server. It ends when this is dropped or the process ends, however that happens.
@@ -17,6 +18,8 @@ use crate::process::{finish, signal};
 pub struct Postgres {
     folder: PathBuf,
     port: u16,
+    /// What its data is on, if that is something of its own.
+    disk: Option<Small>,
     /// Its end tells the watchman that nobody needs the server any more.
     watchman: Option<(Child, ChildStdin)>,
 }
@@ -35,6 +38,22 @@ impl Postgres {
     /// When it is installed and doesn't start.
     #[must_use]
     pub fn start(settings: &[(&str, &str)]) -> Option<Self> {
+        Self::on(settings, None)
+    }
+
+    /// The same with its data on a small file system of its own; what is written ahead (WAL) is on it only if `all` of it is.
+    /// `None` also where that cannot be mounted, which has been said then.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn on_a_small_disk(size: &str, all: bool) -> Option<Self> {
+        // A segment less to begin with.
+        let settings = [("min_wal_size", "32MB"), ("max_wal_size", "32MB")];
+        Self::on(&settings, Some((size, all)))
+    }
+
+    fn on(settings: &[(&str, &str)], disk: Option<(&str, bool)>) -> Option<Self> {
         if binaries().is_none() {
             missing("PostgreSQL", "postgresql");
             return None;
@@ -50,10 +69,16 @@ impl Postgres {
         }
         let mut server = Self {
             watchman: Some(watch(&folder)),
+            disk: None,
             folder,
             port: 0,
         };
         let data = server.data();
+        if let Some((size, _)) = disk {
+            server.disk = Some(Small::mount_at(data.clone(), size)?);
+            let mut chown = Command::new("chown");
+            run(chown.arg("postgres").arg(&data));
+        }
         let mut initdb = command("initdb");
         initdb.args([
             "-A",
@@ -64,6 +89,9 @@ impl Postgres {
             "UTF8",
             "--locale=C.UTF-8",
         ]);
+        if disk.is_some_and(|(_, all)| !all) {
+            initdb.arg("-X").arg(server.folder.join("wal"));
+        }
         run(initdb.args(["--no-sync", "-D"]).arg(&data));
         server.port = free_port();
         let mut options = format!(
@@ -88,6 +116,27 @@ impl Postgres {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// What its data is on.
+    ///
+    /// # Panics
+    /// When that is nothing of its own.
+    #[must_use]
+    pub fn disk(&self) -> &Small {
+        self.disk.as_ref().expect("a disk of its own")
+    }
+
+    /// Has it write so many bytes ahead, of which nothing comes; it may not survive that.
+    pub fn writes_ahead(&self, bytes: usize) {
+        let sql = format!("SELECT pg_logical_emit_message(false, 'test', repeat('x', {bytes}))");
+        drop(self.connect("sandbar", &sql));
+    }
+
+    /// Whether it answers.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.try_session_as("sandbar").is_some()
     }
 
     /// The name of a schema that nobody else uses.
@@ -221,6 +270,10 @@ impl Drop for Postgres {
         if let Some((mut watchman, stdin)) = self.watchman.take() {
             drop(stdin);
             watchman.wait().ok();
+        }
+        // What is mounted could not be removed with the rest.
+        if self.disk.take().is_some() {
+            std::fs::remove_dir_all(&self.folder).ok();
         }
     }
 }

@@ -2,6 +2,11 @@
 //!
 //! A change waits for the transactions of all hosts that write at the moment; what they write next follows it.
 
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::keeper::commit;
 use super::shared::Shared;
 use crate::backend::{BackendError, DeclaredQueue, Queue, QueueName, QueueSpec};
@@ -10,6 +15,8 @@ use crate::topic::TopicName;
 
 /// How often other transactions may be in the way.
 const COLLISIONS: u32 = 5;
+/// How long a server that refused to write is taken for one that does, unless it has written meanwhile.
+const REFUSES: Duration = Duration::from_secs(10);
 
 impl From<Failure> for BackendError {
     fn from(failure: Failure) -> Self {
@@ -140,8 +147,31 @@ impl Shared {
         commit(tx).await
     }
 
+    /// Something was written, or why it was not.
+    pub(super) fn wrote(&self, failure: Option<&Failure>) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            None => *refused = None,
+            Some(failure @ Failure::Refused(_)) => {
+                *refused = Some((Instant::now(), failure.clone()));
+            }
+            // Whether it can be reached is asked, and what it can never do is not its fault.
+            Some(_) => {}
+        }
+    }
+
+    /// What it refuses at this time, such as to write on a full disk, although it answers.
+    fn refuses(&self) -> Option<Failure> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, failure) = refused.as_ref()?;
+        (at.elapsed() < REFUSES).then(|| failure.clone())
+    }
+
     /// One line about the server.
     pub(super) async fn describe(&self) -> Result<String, Failure> {
+        if let Some(failure) = self.refuses() {
+            return Err(failure);
+        }
         let mut session = self.session.lock().await;
         let mut tx = session.begin(Kind::Read).await?;
         let about = tx.describe().await?;

@@ -49,6 +49,8 @@ pub(super) struct Shared {
     pub(super) room: Notify,
     /// Ends everything that would otherwise go on for ever.
     pub(super) ended: CancellationToken,
+    /// What the server refused last, and when, until it has written something.
+    pub(super) refused: Mutex<Option<(Instant, Failure)>>,
 }
 
 /// What is behind the lock.
@@ -117,6 +119,7 @@ impl Shared {
             keeping: Notify::new(),
             room: Notify::new(),
             ended: CancellationToken::new(),
+            refused: Mutex::default(),
         };
         shared.lock().install(topology);
         shared

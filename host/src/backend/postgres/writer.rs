@@ -111,6 +111,7 @@ impl Writer {
             match self.persist(&calls).await {
                 Ok(done) => {
                     self.trouble.ends();
+                    self.shared.wrote(None);
                     self.shared.committed(calls, done);
                 }
                 Err(Failure::Invalid(_)) if calls.len() > 1 => {
@@ -120,6 +121,7 @@ impl Writer {
                 }
                 Err(failure) => {
                     self.trouble.begins(&failure);
+                    self.shared.wrote(Some(&failure));
                     self.shared.failed(calls, &failure);
                 }
             }
