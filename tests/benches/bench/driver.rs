@@ -244,8 +244,13 @@ impl Run {
         spread
     }
 
+    /// The queue of the replies.
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
     /// The number of a reply that is as it should be.
-    fn check(&self, delivery: &Delivery) -> usize {
+    pub(crate) fn check(&self, delivery: &Delivery) -> usize {
         let reply = decode(Form::Native, &delivery.packet).unwrap();
         assert!(reply.ok(), "void, a reply has status {:?}", reply.payload);
         let (number, rest) = reply.payload.content.split_at(NUMBER);

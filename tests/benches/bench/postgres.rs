@@ -18,6 +18,8 @@ use super::settings::Settings;
 use super::stateful::stateful;
 use super::stats::{Runs, Spread, rate, thousands, time, times};
 
+mod faults;
+
 /// Messages in one statement of the raw SQL.
 const ROUND: usize = 512;
 /// Connections of the raw SQL: as many as the backend writes with.
@@ -88,6 +90,7 @@ pub(crate) fn run(settings: &Settings) -> Section {
         &[load],
     ));
     section.table(table);
+    faults::run(&mut section, settings, &runtime);
     section
 }
 

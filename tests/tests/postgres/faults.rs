@@ -64,7 +64,7 @@ async fn crashes_of_the_server_lose_and_repeat_nothing() -> Outcome {
         return Ok(());
     };
     let crash = async |_| -> Outcome {
-        for _ in 0..3 {
+        for _ in 0..5 {
             tokio::time::sleep(Duration::from_millis(400)).await;
             tokio::task::block_in_place(|| server.crash());
         }
@@ -227,12 +227,15 @@ async fn a_server_without_connections_is_survived() -> Outcome {
     broker.nothing(&queue).await
 }
 
-/// Somebody's forgotten transaction keeps the server from cleaning up: the work for each message stays what it was.
+/// Somebody's forgotten transaction, and four that read for long, keep the server from cleaning up: the work for each message
+/// stays what it was, and what each of them leaves behind is little.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_snapshot_makes_no_message_dearer() -> Outcome {
     const COUNT: usize = 20_000;
     /// Each message is looked up a handful of times; without a floor it would be hundreds.
     const READS: usize = 40;
+    /// A message is inserted, claimed and deleted: two versions of its row are dead then.
+    const DEAD: usize = 2;
     let Some(server) = Postgres::start(&[]) else {
         return Ok(());
     };
@@ -241,6 +244,12 @@ async fn an_old_snapshot_makes_no_message_dearer() -> Outcome {
     let queue = broker.queue("q", &["t"]).await?;
     let forgotten =
         server.session("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class");
+    let read = format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; \
+         DECLARE c CURSOR FOR SELECT * FROM {}.messages; FETCH 1 FROM c",
+        options.schema
+    );
+    let readers: Vec<_> = (0..4).map(|_| server.session(&read)).collect();
     let publish = publish_all(&broker, COUNT);
     let receive = async {
         let mut got = Vec::with_capacity(COUNT);
@@ -274,7 +283,27 @@ async fn an_old_snapshot_makes_no_message_dearer() -> Outcome {
         reads <= COUNT * READS,
         "{reads} index entries for {COUNT} messages"
     );
-    drop(forgotten);
+    let dead = || -> Result<usize, Failure> {
+        let sql = format!(
+            "SELECT n_dead_tup FROM pg_stat_user_tables WHERE schemaname = '{}' AND relname = 'messages'",
+            options.schema
+        );
+        Ok(server.psql(&sql).parse()?)
+    };
+    let left = dead()?;
+    println!("{} dead rows for each message", left as f64 / COUNT as f64);
+    assert!(left >= COUNT, "the server has counted");
+    // What it counts is not exact.
+    assert!(
+        left <= COUNT * DEAD + COUNT / 10,
+        "{left} dead rows for {COUNT} messages"
+    );
+    drop((forgotten, readers));
+    let until = Instant::now() + SOON;
+    while dead()? > 0 {
+        assert!(Instant::now() < until, "dead rows stay: {}", dead()?);
+        server.psql(&format!("VACUUM {}.messages", options.schema));
+    }
     Ok(())
 }
 
