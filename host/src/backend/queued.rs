@@ -298,15 +298,32 @@ impl Backend for QueuedBackend {
         results.collect()
     }
 
-    /// What waits here; of what waits in the broker it only says where that can be seen.
+    /// What waits here, and in the broker as far as that tells; it says where the rest can be seen.
     async fn overview(&self) -> Result<Overview, BackendError> {
         let mut overview = self.store.overview().await?;
+        match self.remote.overview().await {
+            Ok(remote) => {
+                overview.queues.extend(remote.queues);
+                overview
+                    .queues
+                    .sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+            }
+            // What is here can be told all the same.
+            Err(BackendError::Unavailable(reason)) => {
+                overview.beyond = Some(format!("{reason}, so what waits there is not among these"));
+                return Ok(overview);
+            }
+            Err(error) => return Err(error),
+        }
         overview.beyond = Some(self.remote.beyond());
         Ok(overview)
     }
 
     async fn purge_queue(&self, name: &QueueName) -> Result<u64, BackendError> {
-        self.store.purge_queue(name).await
+        match self.store.get_queue(name).await {
+            Ok(_) => self.store.purge_queue(name).await,
+            Err(_) => self.remote.purge_queue(name).await,
+        }
     }
 
     async fn close(&self) {

@@ -21,8 +21,8 @@ use super::table::{Attempt, Entry, MAX_CONTENT, millis};
 use super::waiting::receive;
 use super::{
     Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, KeyOrder, OpenError,
-    Outgoing, PublishError, Queue, QueueName, QueueSpec, Receipt, Release, SettleError, Settlement,
-    Source, Token,
+    Outgoing, Overview, PublishError, Queue, QueueName, QueueSpec, Receipt, Release, SettleError,
+    Settlement, Source, Token,
 };
 use crate::topic::TopicName;
 
@@ -35,6 +35,7 @@ mod feed;
 mod headers;
 mod kept;
 mod link;
+mod look;
 mod options;
 mod outgoing;
 mod publish;
@@ -242,7 +243,7 @@ impl Target for Shared {
 
 impl Remote for RabbitMqBackend {
     fn beyond(&self) -> String {
-        "what waits in RabbitMQ itself is not among these; `rabbitmqctl list_queues` shows it"
+        "of what is in RabbitMQ, these are the queues of this host, without what waits there for its time; `rabbitmqctl list_queues` shows all of it"
             .to_owned()
     }
 }
@@ -286,6 +287,21 @@ impl Backend for RabbitMqBackend {
         Ok(Health {
             detail: self.about.clone(),
         })
+    }
+
+    async fn overview(&self) -> Result<Overview, BackendError> {
+        drop(self.shared.open()?);
+        Ok(Overview {
+            queues: self.shared.waiting().await?,
+            beyond: Some(self.beyond()),
+            ..Overview::default()
+        })
+    }
+
+    async fn purge_queue(&self, name: &QueueName) -> Result<u64, BackendError> {
+        Err(BackendError::Invalid(format!(
+            "what waits in queue `{name}` is in RabbitMQ; `rabbitmqctl purge_queue` removes it"
+        )))
     }
 
     async fn declare_topic(&self, _: &TopicName) -> Result<(), BackendError> {

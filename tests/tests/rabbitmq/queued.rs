@@ -292,11 +292,27 @@ async fn what_waits_here_is_told_and_where_the_rest_is_seen() -> Outcome {
     };
     let folder = tempfile::tempdir()?;
     let broker = opened(&folder, options(&server.vhost())).await?;
-    declare(&broker, "work", "work", Mode::Direct).await?;
+    let work = declare(&broker, "work", "work", Mode::Direct).await?;
+    let idle = declare(&broker, "idle", "idle", Mode::Direct).await?;
+    for number in 0..3 {
+        broker.publish(numbered("work", number)?).await?;
+        broker.publish(numbered("idle", number)?).await?;
+    }
+    let held = broker.one(&work).await?;
     let overview = broker.backend.overview().await?;
     let beyond = overview.beyond.unwrap_or_default();
     assert!(beyond.contains("rabbitmqctl list_queues"), "{beyond}");
-    assert!(overview.queues.iter().all(|it| it.depth() == 0));
+    let found: Vec<(&str, u64, u64)> = overview
+        .queues
+        .iter()
+        .map(|it| (it.spec.name.as_str(), it.ready, it.in_flight))
+        .filter(|it| !it.0.starts_with('('))
+        .collect();
+    assert_eq!(found, [("idle", 3, 0), ("work", 2, 1)]);
+    let purged = broker.backend.purge_queue(&idle.name).await;
+    let purged = purged.map_err(|error| error.to_string()).unwrap_err();
+    assert!(purged.contains("rabbitmqctl purge_queue"), "{purged}");
+    broker.ack(vec![held]).await?;
     broker.backend.close().await;
     Ok(())
 }

@@ -140,6 +140,19 @@ pub(super) async fn delete(channel: &lapin::Channel, name: &QueueName) -> Result
 
 /// Whether a queue exists; never creates one.
 pub(super) async fn exists(session: &Session, name: &QueueName) -> Result<bool, Failure> {
+    Ok(depth(session, name).await?.is_some())
+}
+
+/// What the server says of a queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Depth {
+    /// Those that were given to nobody.
+    pub(super) messages: u32,
+    pub(super) consumers: u32,
+}
+
+/// How much waits in a queue, if it exists; never creates one.
+pub(super) async fn depth(session: &Session, name: &QueueName) -> Result<Option<Depth>, Failure> {
     let channel = session.channel().await?;
     let options = QueueDeclareOptions {
         passive: true,
@@ -147,8 +160,11 @@ pub(super) async fn exists(session: &Session, name: &QueueName) -> Result<bool, 
     };
     let asked = channel.queue_declare(short(name.as_str()), options, FieldTable::default());
     match answer(asked).await {
-        Ok(_) => Ok(true),
-        Err(failure) if failure.not_found() => Ok(false),
+        Ok(queue) => Ok(Some(Depth {
+            messages: queue.message_count(),
+            consumers: queue.consumer_count(),
+        })),
+        Err(failure) if failure.not_found() => Ok(None),
         Err(failure) => Err(failure),
     }
 }
