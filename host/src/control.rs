@@ -2,13 +2,10 @@
 //!
 //! Knows every part and does none of their work. What is configured is read in [`crate::config`].
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use futures_util::StreamExt as _;
-use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendError, Mode, QueueName, QueueSpec};
 use crate::call::Access;
@@ -16,7 +13,7 @@ use crate::client::Client;
 use crate::config::DEFAULT_GRACE;
 use crate::dispatch::{Conflict, Dispatcher};
 use crate::guest::{CacheOptions, Engine, GuestError};
-use crate::handler::{Port, queue, stay_before};
+use crate::handler::{Port, begin_beside as begin, queue, stay_before};
 use crate::periodic::{self, Clock, WallClock};
 use crate::pipeline::{Pipeline, Shares, Version};
 use crate::plugin::{Components, Limits, LoadError, Loader, Plugin, PluginSpec};
@@ -24,8 +21,15 @@ use crate::retry::RetryPolicy;
 use crate::store::Store;
 use crate::wire::Form;
 
+mod canary;
+mod load;
 mod reload;
+mod shadow;
 
+use canary::Prepared;
+use load::load;
+
+pub use canary::Tried;
 pub use reload::ReloadOutcome;
 
 /// What a host serves.
@@ -47,6 +51,8 @@ pub struct HostOptions {
     pub instead: BTreeMap<String, PathBuf>,
     /// Components of earlier versions, by the name of the plugin, the newest first: messages may wait that only they handle.
     pub before: BTreeMap<String, Vec<PathBuf>>,
+    /// Versions that are tried on a share of the messages, by the name of the plugin.
+    pub beside: BTreeMap<String, Tried>,
     /// What was read already of the components.
     pub components: Components,
     /// Where compiled components are kept; nowhere if nothing is said.
@@ -114,6 +120,8 @@ struct Member {
     /// `None` for native actions.
     plugin: Option<Arc<Plugin>>,
     served: Option<ServedPlugin>,
+    /// Another version of it, which handles a share of its messages.
+    tried: Option<(Arc<Plugin>, ServedPlugin)>,
     port: Arc<Port>,
 }
 
@@ -134,6 +142,9 @@ pub enum StartError {
         "two plugins are named `{0}`; rename one of the files or give it another name in the configuration"
     )]
     SameName(Arc<str>),
+    /// A version cannot be tried.
+    #[error("{0}")]
+    Untried(String),
     /// The broker.
     #[error(transparent)]
     Backend(#[from] BackendError),
@@ -189,6 +200,9 @@ impl Host {
         let mut versions = Vec::new();
         for (plugin, served) in plugins.iter().zip(options.plugins.clone()) {
             let version = shared.version(plugin, &served)?;
+            let tried = options.beside.get(&*plugin.name);
+            let tried = shared.tried(&options.components, tried, &version, &served);
+            let tried = tried.await;
             let files = options.before.get(&*plugin.name);
             let older = shared.older(
                 &options.components,
@@ -196,7 +210,7 @@ impl Host {
                 files.map_or(&[][..], Vec::as_slice),
             );
             let older = older.await;
-            versions.push((version, older, Some((plugin.clone(), served))));
+            versions.push((version, older, Some((plugin.clone(), served)), tried));
         }
         if let Some(native) = options.native {
             let access = Access {
@@ -207,7 +221,7 @@ impl Host {
             let native = periodic::coalesced(&native, &shared.clock)?;
             let retry = options.native_retry;
             let version = Version::new(Form::Native, native, Arc::new(access), retry);
-            versions.push((version, Vec::new(), None));
+            versions.push((version, Vec::new(), None, None));
         }
         for (position, (version, ..)) in versions.iter().enumerate() {
             for (other, ..) in versions.iter().skip(position + 1) {
@@ -215,10 +229,10 @@ impl Host {
             }
         }
         let mut members = Vec::with_capacity(versions.len());
-        for (version, older, plugin) in versions {
+        for (version, older, plugin, tried) in versions {
             let name = &*version.access.plugin;
             let paused = options.paused.iter().any(|paused| paused == name);
-            members.push(shared.serve(version, older, plugin, paused).await?);
+            members.push(shared.serve(version, older, plugin, tried, paused).await?);
         }
         // Last, when everything that they call is there.
         for member in &members {
@@ -302,34 +316,13 @@ impl Shared {
         })
     }
 
-    /// Earlier versions that messages may wait for. One that cannot be loaded any more is no reason not to start.
-    async fn older(
-        &self,
-        components: &Components,
-        served: &ServedPlugin,
-        files: &[PathBuf],
-    ) -> Vec<Arc<Version>> {
-        let mut older = Vec::with_capacity(files.len());
-        for file in files {
-            let mut spec = served.spec.clone();
-            spec.file.clone_from(file);
-            spec.digest = None;
-            match self.loader.load_of(components, spec).await {
-                Ok(plugin) => older.extend(self.version(&plugin, served).ok().map(Arc::new)),
-                Err(error) => {
-                    tracing::warn!(plugin = %served.spec.name, "what waits for an earlier version finds no handler: {error}");
-                }
-            }
-        }
-        older
-    }
-
     /// Declares the queue and subscribes; what is periodic is not followed yet.
     async fn serve(
         &self,
         version: Version,
         older: Vec<Arc<Version>>,
         plugin: Option<(Arc<Plugin>, ServedPlugin)>,
+        tried: Option<Prepared>,
         paused: bool,
     ) -> Result<Member, BackendError> {
         let (plugin, served) = plugin.unzip();
@@ -338,6 +331,10 @@ impl Shared {
         let name = version.access.plugin.clone();
         let pipeline = Pipeline::new(self.backend.clone(), queue, version).sharing(&self.shares);
         let stay = stay_before(&pipeline, older);
+        let tried = tried.map(|tried| {
+            begin(&pipeline, tried.beside);
+            (tried.plugin, tried.served)
+        });
         let port = Port::subscribe(Arc::new(pipeline), Some(spec), paused).await?;
         if stay {
             port.keep(self.drain, false);
@@ -346,6 +343,7 @@ impl Shared {
             name,
             plugin,
             served,
+            tried,
             port: Arc::new(port.with_clock(self.clock.clone())),
         })
     }
@@ -367,56 +365,4 @@ async fn available(backend: &dyn Backend) -> Result<(), BackendError> {
         }
         tokio::time::sleep(STEP).await;
     }
-}
-
-/// As many at once as there are cores; a large component keeps all of them busy by itself.
-async fn load(loader: &Loader, options: &HostOptions) -> Result<Vec<Arc<Plugin>>, StartError> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut loading = Vec::with_capacity(options.plugins.len());
-    for served in &options.plugins {
-        let instead = options.instead.get(&served.spec.name).cloned();
-        loading.push(load_one(
-            loader,
-            &options.components,
-            served.spec.clone(),
-            instead,
-        ));
-    }
-    let mut loading = futures_util::stream::iter(loading).buffered(cores);
-    let mut say = Instant::now() + Duration::from_secs(1);
-    let mut names = HashSet::with_capacity(options.plugins.len());
-    let mut plugins: Vec<Arc<Plugin>> = Vec::with_capacity(options.plugins.len());
-    while let Some(plugin) = loading.next().await {
-        let plugin = plugin?;
-        if !names.insert(plugin.name.clone()) || *plugin.name == *NATIVE {
-            return Err(StartError::SameName(plugin.name.clone()));
-        }
-        plugins.push(plugin);
-        let all = options.plugins.len();
-        if Instant::now() >= say && plugins.len() < all {
-            tracing::info!("{} of {all} plugins are prepared", plugins.len());
-            say = Instant::now() + STEP_OF_PROGRESS;
-        }
-    }
-    Ok(plugins)
-}
-
-/// A start that takes longer than a second says how far it is, and then so often.
-const STEP_OF_PROGRESS: Duration = Duration::from_secs(5);
-
-async fn load_one(
-    loader: &Loader,
-    components: &Components,
-    mut spec: PluginSpec,
-    instead: Option<PathBuf>,
-) -> Result<Arc<Plugin>, LoadError> {
-    let loaded = loader.load_of(components, spec.clone()).await;
-    if let Err(error) = &loaded
-        && let Some(instead) = instead
-    {
-        tracing::error!(plugin = %spec.name, "{error}; the version that was served last is served instead");
-        spec.file = instead;
-        return loader.load_of(components, spec).await;
-    }
-    loaded
 }

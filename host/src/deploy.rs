@@ -4,26 +4,33 @@
 //! the words of `deploy/said.rs`). Both end at [`Host::reload`], one after the other. What a version is and how it takes the
 //! place of another is not known here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock;
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config};
 use crate::control::{Host, ReloadOutcome, ServedPlugin};
 use crate::guest::Binary;
 use crate::plugin::{Components, read, signature, signature_file};
 use crate::registry::{Choice, History, Registry, RegistryError, Verdict};
 use crate::watch::{Rest, Stamp};
 
+mod canary;
 mod look;
+mod plan;
 mod said;
+mod shadow;
 mod verbs;
 
-pub use said::{Answer, Outcome, PluginStatus, Question, State as PluginState, Version};
+pub use plan::{Plan, PlanError, plan};
+pub use said::{
+    Answer, CanaryStatus, Outcome, PluginStatus, Question, ShadowStatus, SideStatus,
+    State as PluginState, Version,
+};
 
 /// How a configuration is read again.
 #[derive(Debug, Clone, Default)]
@@ -32,23 +39,6 @@ pub struct Origin {
     pub options: config::Options,
     /// Plugins that were named beside it.
     pub files: Vec<PathBuf>,
-}
-
-/// What a host serves at its start.
-#[derive(Debug, Default)]
-pub struct Plan {
-    /// The plugins, each with the component that was chosen.
-    pub plugins: Vec<ServedPlugin>,
-    /// What is served where a component cannot be loaded.
-    pub instead: BTreeMap<String, PathBuf>,
-    /// Components of earlier versions that messages may wait for.
-    pub before: BTreeMap<String, Vec<PathBuf>>,
-    /// Who receives nothing.
-    pub paused: Vec<String>,
-    /// Who is not served because it was removed.
-    pub removed: Vec<String>,
-    /// What was read of their components.
-    pub components: Components,
 }
 
 /// The deployments of a host that runs. Dropping it ends the watching; the host goes on.
@@ -64,6 +54,8 @@ struct Shared {
     registry: Option<Registry>,
     origin: Origin,
     began: Instant,
+    /// For tasks, which must not keep it.
+    me: Weak<Self>,
     /// One change at a time.
     state: tokio::sync::Mutex<State>,
 }
@@ -77,6 +69,8 @@ struct State {
     applied: HashMap<String, Applied>,
     /// What was said already of something that stays wrong.
     said: HashMap<String, String>,
+    /// Who judges the versions that are tried, by the name of the plugin.
+    judges: HashMap<String, AbortOnDropHandle<()>>,
 }
 
 /// A plugin as it is described, and the file as it was when that was acted on.
@@ -87,95 +81,6 @@ struct Applied {
     signature: Option<Stamp>,
     /// It was refused; another change may be what it needs.
     refused: bool,
-}
-
-/// Decides what a host serves at its start.
-///
-/// # Errors
-/// When the registry cannot be read, or the configuration of a plugin that was deployed is wrong.
-pub fn plan(
-    config: &Config,
-    plugins: Vec<ServedPlugin>,
-    registry: Option<&Registry>,
-) -> Result<Plan, PlanError> {
-    let mut plan = Plan::default();
-    let Some(registry) = registry else {
-        plan.plugins = plugins;
-        return Ok(plan);
-    };
-    let names: Vec<String> = plugins.iter().map(|it| it.spec.name.clone()).collect();
-    for mut served in plugins {
-        let name = served.spec.name.clone();
-        let history = registry.read(&name)?;
-        // What cannot be read is refused when it is loaded.
-        let read = plan.components.read(&served.spec).ok();
-        let mut target = read.map(|binary| binary.digest().to_string());
-        match target.as_deref().map(|found| history.choose(Some(found))) {
-            Some(Choice::Nothing) => {
-                plan.removed.push(name);
-                continue;
-            }
-            Some(Choice::Kept(digest)) => {
-                let kept = registry.component(&digest);
-                match plan.components.digest(&kept) {
-                    Some(found) if *found == *digest => {
-                        served.spec.file = kept;
-                        target = Some(digest);
-                    }
-                    _ => {
-                        tracing::error!(plugin = %name, "{} is not what was kept; the file is served instead", kept.display());
-                    }
-                }
-            }
-            Some(Choice::File) | None => {}
-        }
-        plan.add(registry, &history, served, target.as_deref());
-    }
-    for name in registry.names()? {
-        let history = registry.read(&name)?;
-        if let Choice::Kept(digest) = history.choose(None)
-            && !names.contains(&name)
-        {
-            let served = config.served_as(&name, &registry.component(&digest))?;
-            plan.add(registry, &history, served, Some(&digest));
-        }
-    }
-    Ok(plan)
-}
-
-/// Why a plan cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    /// The registry.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-    /// The configuration.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-}
-
-impl Plan {
-    fn add(
-        &mut self,
-        registry: &Registry,
-        history: &History,
-        served: ServedPlugin,
-        digest: Option<&str>,
-    ) {
-        let name = served.spec.name.clone();
-        let before = history.waited_for(digest).into_iter();
-        let before = before.map(|digest| registry.component(digest));
-        let before: Vec<PathBuf> = before.filter(|file| file.is_file()).collect();
-        self.before.insert(name.clone(), before);
-        let live = history.live().map(|live| registry.component(&live.digest));
-        if let Some(live) = live.filter(|live| live.is_file() && *live != served.spec.file) {
-            self.instead.insert(name.clone(), live);
-        }
-        if history.paused {
-            self.paused.push(name);
-        }
-        self.plugins.push(served);
-    }
 }
 
 impl Deployments {
@@ -196,18 +101,21 @@ impl Deployments {
             rest: Rest::default(),
             applied: HashMap::new(),
             said: HashMap::new(),
+            judges: HashMap::new(),
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new_cyclic(|me| Shared {
             host,
             registry,
             origin,
             began: Instant::now(),
+            me: me.clone(),
             state: tokio::sync::Mutex::new(state),
         });
         if let Err(error) = shared.remember(&components) {
             tracing::error!("what is served will be forgotten: {error}");
         }
         shared.known(&components).await;
+        shared.resume_trials().await;
         drop(components);
         let watching =
             watch.then(|| AbortOnDropHandle::new(tokio::spawn(look::follow(shared.clone()))));
@@ -249,6 +157,7 @@ impl Shared {
                 && *binary.digest() == plugin.digest
             {
                 keep(registry, &served.spec.file, &binary)?;
+                history.withdraw("another version was live when the host was started");
                 history.add(&plugin.digest, clock::now_ms(), "start", Verdict::Served);
                 changed = true;
             }
@@ -345,6 +254,9 @@ impl Shared {
             let number = number
                 .unwrap_or_else(|| history.add(&found, clock::now_ms(), by.who, verdict.clone()));
             if verdict == Verdict::Served {
+                if !unchanged {
+                    history.withdraw("another version was served");
+                }
                 change(history);
                 history.before = self.host.before(&name);
             }

@@ -22,7 +22,7 @@ mod subscription;
 mod switch;
 
 pub use port::Port;
-pub(crate) use switch::{Change, stay_before};
+pub(crate) use switch::{Change, begin_beside, stay_before};
 
 /// A dispatcher and where its messages come from: the seed's `BrokerHandler`.
 ///

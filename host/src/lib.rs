@@ -39,6 +39,7 @@ mod queue;
 pub mod registry;
 mod relief;
 pub mod retry;
+pub mod rollout;
 mod share;
 pub mod store;
 pub mod subscriber;

@@ -16,23 +16,28 @@ use crate::message::Message;
 use crate::store::Reason;
 use crate::wire;
 
+mod beside;
 mod crew;
 mod fair;
 mod gate;
 mod inflight;
 mod live;
 mod report;
+mod shadow;
 mod split;
 
+use beside::Ended;
 use crew::{Crew, End};
 use fair::Share;
 use gate::Gate;
 use inflight::{InFlight, Permit};
-use live::{Live, View};
+use live::{Found, Live, View};
 
+pub use beside::Beside;
 pub(crate) use fair::Shares;
 pub(crate) use live::Serving;
 pub use live::Version;
+pub use shadow::{Compared, Differing, Shadow, Wish};
 
 /// One subscription with everything that its messages pass through.
 #[derive(Debug)]
@@ -121,11 +126,11 @@ impl Pipeline {
         let conclusion = match Self::admit(at.version(), &delivery) {
             Err(refusal) => self.refuse(at.version(), &delivery, None, refusal),
             Ok(message) => {
-                let (version, routes) = at.route(&delivery, &message);
-                match routes.as_slice() {
-                    [] => self.unrouted(version, &delivery, &message),
+                let found = at.route(&delivery, &message);
+                match found.routes.as_slice() {
+                    [] => self.unrouted(found.version, &delivery, &message),
                     [route] => {
-                        self.call(version, &delivery, message, route, began_ms)
+                        self.call(&found, &delivery, message, route, began_ms)
                             .await?
                     }
                     several => split::split(&delivery, &message, several, &self.queue),
@@ -157,12 +162,13 @@ impl Pipeline {
 
     async fn call(
         &self,
-        version: &Version,
+        found: &Found<'_>,
         delivery: &Delivery,
         message: Arc<Message>,
         route: &Route,
         began: i64,
     ) -> Option<Conclusion> {
+        let (version, measured) = (found.version, found.measure());
         let again = || {
             Call::new(
                 version.access.clone(),
@@ -174,9 +180,11 @@ impl Pipeline {
         };
         let ended = version.unless_cut(guarded(again(), &*route.action));
         let (call, outcome) = ended.await?;
-        if outcome == Outcome::Superseded {
+        let withdrawn = measured.as_ref().is_some_and(|it| it.is_withdrawn());
+        if outcome == Outcome::Superseded || withdrawn {
             return None;
         }
+        let ended = Ended::from(&outcome);
         let call = call.unwrap_or_else(again);
         report::outcome(&*route.action, &call, &outcome);
         let at = Circumstances {
@@ -187,11 +195,21 @@ impl Pipeline {
             clock: clock::now_ms,
             queue: self.queue.name.as_str(),
         };
+        let copying = found
+            .shadow
+            .and_then(|it| it.copies(delivery, route, &call));
         let conclusion = conclude(call, outcome, &at);
-        Some(match self.backend.check(&conclusion.effects.publishes) {
+        let conclusion = match self.backend.check(&conclusion.effects.publishes) {
             Ok(()) => conclusion,
             Err(error) => conclude(again(), report::unpublishable(&error), &at),
-        })
+        };
+        if let Some(measured) = measured {
+            measured.end(ended, &conclusion.verdict);
+        }
+        if let Some(copying) = copying {
+            copying.send(&conclusion);
+        }
+        Some(conclusion)
     }
 
     fn unrouted(&self, version: &Version, delivery: &Delivery, message: &Message) -> Conclusion {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 mod history;
 
-pub use history::{Choice, Chosen, History, Record, Verdict};
+pub use history::{Choice, Chosen, History, Record, Trial, Verdict};
 
 /// The folder within the data folder.
 const FOLDER: &str = "plugins";

@@ -54,6 +54,17 @@ pub fn session(name: &str, folder: &Path, arguments: &[&str], finished: &Finishe
         // In a column, and not the last one.
         (r"sha256:[0-9a-f]{12}  ", "sha256:[digest]      "),
         (r"\b\d+ (s|min) ago", "3 s ago"),
+        // Which messages are of a share depends on the bytes of the component.
+        (r"(canary: |live:   )\d+ messages?", "${1}25 messages"),
+        (r"p99 (\d+\.\d\d ms|-)", "p99 0.45 ms"),
+        (
+            r"\d+ of \d+ messages crashed, and 0 of \d+ messages",
+            "1 of 4 messages crashed, and 0 of 6 messages",
+        ),
+        (
+            r"needs \d+ more messages of the canary and \d+ more",
+            "needs 75 more messages of the canary and 75 more",
+        ),
         (r" {2,}\d+ (s|min)  ", "     3 s  "),
         (r"process \d+", "process 4711"),
         // How long a call took, within its limit of 300 ms or a little beyond.

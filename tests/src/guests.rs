@@ -20,6 +20,9 @@ pub const PLUGINS: [&str; 9] = [
     "swap",
 ];
 
+/// Another component of these folders: what counts, for the tests of versions.
+const EXAMPLE: &str = "tally";
+
 /// The component of a plugin in `plugins/`, such as `echo`.
 ///
 /// # Panics
@@ -28,7 +31,10 @@ pub const PLUGINS: [&str; 9] = [
 pub fn guest(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(build);
-    let file = folder.join(format!("{name}.wasm"));
+    let file = match name {
+        EXAMPLE => folder.join(format!("examples/{name}.wasm")),
+        _ => folder.join(format!("{name}.wasm")),
+    };
     assert!(file.is_file(), "there is no plugin {name} in plugins/");
     file
 }
@@ -116,13 +122,15 @@ pub fn misbehave_with_lines() -> PathBuf {
             ("CARGO_PROFILE_PLUGIN_DEBUG", "line-tables-only"),
             ("CARGO_PROFILE_PLUGIN_STRIP", "none"),
         ];
-        build_into("guests-lines", &["misbehave"], &lines)
+        build_into("guests-lines", &["-p", "misbehave"], &lines)
     });
     folder.join("misbehave.wasm")
 }
 
 fn build() -> PathBuf {
-    build_into("guests", &PLUGINS, &[])
+    let mut plugins = vec!["--lib", "--example", EXAMPLE];
+    plugins.extend(PLUGINS.iter().flat_map(|plugin| ["-p", *plugin]));
+    build_into("guests", &plugins, &[])
 }
 
 fn build_into(folder: &str, plugins: &[&str], environment: &[(&str, &str)]) -> PathBuf {
@@ -137,7 +145,7 @@ fn build_into(folder: &str, plugins: &[&str], environment: &[(&str, &str)]) -> P
             "--target",
             "wasm32-wasip2",
         ])
-        .args(plugins.iter().flat_map(|plugin| ["-p", *plugin]))
+        .args(plugins)
         .arg("--target-dir")
         .arg(&target)
         .output()

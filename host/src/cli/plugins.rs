@@ -3,16 +3,19 @@
 //! Asks the host through the socket in its data folder; what is asked and answered is in [`sandbar::deploy`]. How answers
 //! look is in `plugins/show.rs`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use sandbar::backend::Backend as _;
 use sandbar::backend::{BackendError, LocalBackend};
-use sandbar::config::Config;
+use sandbar::config::{Config, Time};
 use sandbar::deploy::{Answer, Question};
+use sandbar::rollout::{Policy, Share};
 
 use super::{Ended, Usage};
 
+mod canary;
+mod shadow;
 mod show;
 
 /// Look at the plugins of a running host, and change which versions it serves.
@@ -37,9 +40,26 @@ enum Verb {
         #[arg(value_name = "FILE.wasm")]
         file: PathBuf,
         #[command(flatten)]
+        trial: Trial,
+        #[command(flatten)]
         json: Json,
     },
-    /// Serve an earlier version again
+    /// Compare another version with the live one, on copies of its messages; what it makes of them is thrown away
+    Shadow {
+        /// The name of the plugin
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The component [default: show what came of the one that is compared]
+        #[arg(value_name = "FILE.wasm")]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        copies: shadow::Copies,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Serve the version that is tried on a share of the messages
+    Promote(Named),
+    /// Serve an earlier version again; a version that is tried is withdrawn instead
     Rollback {
         /// The name of the plugin
         #[arg(value_name = "NAME")]
@@ -58,6 +78,43 @@ enum Verb {
     Remove(Named),
     /// List the versions of a plugin, those that were refused as well
     History(Named),
+}
+
+/// How a version is tried.
+#[derive(Debug, Clone, Copy, Args)]
+struct Trial {
+    /// Try it on a share of the messages, like 10%, beside the live version: it is promoted or rolled back by what it does
+    #[arg(long, value_name = "SHARE")]
+    canary: Option<Share>,
+    /// When it is promoted if it is no worse [default: 10m]
+    #[arg(long = "for", value_name = "DURATION", requires = "canary")]
+    lasts: Option<Time>,
+    /// Promote it only by `sandbar plugins promote`
+    #[arg(long, requires = "canary", conflicts_with = "lasts")]
+    no_promote: bool,
+    /// How many messages each version needs before they are compared [default: 100]
+    #[arg(long, value_name = "N", requires = "canary", value_parser = clap::value_parser!(u64).range(1..))]
+    min_messages: Option<u64>,
+    /// How many times it may crash [default: 0]
+    #[arg(long, value_name = "N", requires = "canary")]
+    max_crashes: Option<u64>,
+}
+
+impl Trial {
+    fn policy(self) -> Option<Policy> {
+        let usual = Policy::new(self.canary?);
+        let lasts = self.lasts.map(|Time(lasts)| lasts.as_millis());
+        let lasts = lasts.map(|lasts| u64::try_from(lasts).unwrap_or(u64::MAX));
+        Some(Policy {
+            min_messages: self.min_messages.unwrap_or(usual.min_messages),
+            max_crashes: self.max_crashes.unwrap_or(usual.max_crashes),
+            lasts_ms: match self.no_promote {
+                true => None,
+                false => lasts.or(usual.lasts_ms),
+            },
+            ..usual
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -96,18 +153,31 @@ impl Verb {
         Ok(match self {
             Self::List(json) => (Question::List, json),
             Self::Show(Named { name, json }) => (Question::Show { name }, json),
-            Self::Deploy { name, file, json } => {
-                let wrong = |error: std::io::Error| {
-                    Usage(format!("plugin file {}: {error}", file.display()))
-                };
-                let bytes = std::fs::read(&file).map_err(wrong)?;
+            Self::Deploy {
+                name,
+                file,
+                trial,
+                json,
+            } => {
+                let (file, digest) = component(&file)?;
                 let question = Question::Deploy {
                     name,
-                    digest: sandbar::guest::digest(&bytes),
-                    file: file.canonicalize().map_err(wrong)?,
+                    digest,
+                    file,
                     who: who(),
+                    canary: trial.policy(),
                 };
                 (question, json)
+            }
+            Self::Shadow {
+                name,
+                file,
+                copies,
+                json,
+            } => (copies.question(name, file.as_deref())?, json),
+            Self::Promote(Named { name, json }) => {
+                let who = who();
+                (Question::Promote { name, who }, json)
             }
             Self::Rollback { name, to, json } => {
                 let who = who();
@@ -122,6 +192,14 @@ impl Verb {
             Self::History(Named { name, json }) => (Question::History { name }, json),
         })
     }
+}
+
+/// Where a component is from the root, and its digest.
+fn component(file: &Path) -> Result<(PathBuf, String), Usage> {
+    let wrong = |error: std::io::Error| Usage(format!("plugin file {}: {error}", file.display()));
+    let bytes = std::fs::read(file).map_err(wrong)?;
+    let digest = sandbar::guest::digest(&bytes);
+    Ok((file.canonicalize().map_err(wrong)?, digest))
 }
 
 async fn connect(config: &Config) -> anyhow::Result<LocalBackend> {

@@ -79,6 +79,7 @@ impl Run {
             plugins: plan.plugins,
             instead: plan.instead,
             before: plan.before,
+            beside: plan.beside,
             paused: plan.paused,
             components: plan.components.clone(),
             cache: config.cache(),

@@ -84,10 +84,13 @@ impl Host {
                 .check_beside(&version.dispatcher)?;
         }
         match live {
-            Some(live) => self.switch(&live, version, plugin, served).await?,
+            Some(live) => {
+                self.switch(&live, Arc::new(version), plugin, served)
+                    .await?;
+            }
             None => {
                 let member = shared
-                    .serve(version, Vec::new(), Some((plugin, served)), false)
+                    .serve(version, Vec::new(), Some((plugin, served)), None, false)
                     .await?;
                 member.port.follow();
                 shared.members().push(member);
@@ -96,10 +99,10 @@ impl Host {
         Ok(true)
     }
 
-    async fn switch(
+    pub(super) async fn switch(
         &self,
         live: &Member,
-        version: Version,
+        version: Arc<Version>,
         plugin: Arc<Plugin>,
         served: ServedPlugin,
     ) -> Result<(), StartError> {
@@ -115,6 +118,7 @@ impl Host {
         if let Some(member) = members.iter_mut().find(|member| member.name == live.name) {
             member.plugin = Some(plugin);
             member.served = Some(served);
+            member.tried = None;
         }
         Ok(())
     }
@@ -167,7 +171,7 @@ impl Host {
         Some(self.member(name)?.port)
     }
 
-    fn member(&self, name: &str) -> Option<Member> {
+    pub(super) fn member(&self, name: &str) -> Option<Member> {
         let members = self.shared.members();
         let mut plugins = members.iter().filter(|member| member.plugin.is_some());
         plugins.find(|member| *member.name == *name).cloned()

@@ -268,6 +268,7 @@ impl Shared {
         let written = self.write(name, |history| {
             history.chosen = None;
             history.paused = false;
+            history.withdraw("the plugin was unloaded");
             history.add(&plugin.digest, clock::now_ms(), "file", Verdict::Removed)
         });
         if let Err(error) = written {

@@ -5,7 +5,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::control::ReloadOutcome;
+use crate::pipeline::Compared;
 use crate::registry::Record;
+use crate::rollout::{Policy, Share, Side};
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,8 +30,42 @@ pub enum Question {
         digest: String,
         /// Who asks.
         who: String,
+        /// On a share of the messages, beside the live version.
+        canary: Option<Policy>,
     },
-    /// An earlier version again.
+    /// The version that is tried takes the place of the live one.
+    Promote {
+        /// Whose.
+        name: String,
+        /// Who asks.
+        who: String,
+    },
+    /// A version gets copies of the messages that the live one has handled.
+    Shadow {
+        /// Its name.
+        name: String,
+        /// Where the component is, from the root.
+        file: std::path::PathBuf,
+        /// Its digest, so that nothing else is compared.
+        digest: String,
+        /// Who asks.
+        who: String,
+        /// Of how much of the messages; `None`: of all.
+        share: Option<Share>,
+        /// Of how many; `None`: for as long as there are some.
+        messages: Option<u64>,
+    },
+    /// What came of the copies so far.
+    Compared {
+        /// Whose.
+        name: String,
+    },
+    /// The same, and there are no more copies.
+    Unshadow {
+        /// Whose.
+        name: String,
+    },
+    /// An earlier version again; while a version is tried, that one goes instead unless a number is given.
     Rollback {
         /// Whose.
         name: String,
@@ -70,13 +106,24 @@ pub enum Answer {
     Plugins(Vec<PluginStatus>),
     /// To [`Question::Show`].
     Plugin(Box<PluginStatus>),
-    /// To [`Question::Deploy`] and [`Question::Rollback`].
+    /// To [`Question::Deploy`], [`Question::Promote`] and [`Question::Rollback`].
     Served {
         /// Swapped, or unchanged.
         outcome: Outcome,
         /// The version that is live now.
         version: Version,
     },
+    /// To [`Question::Deploy`] with a share of the messages.
+    Tried {
+        /// How much it handles.
+        share: Share,
+        /// The version that is tried.
+        version: Version,
+    },
+    /// To [`Question::Rollback`] while a version was tried: that one.
+    Withdrawn(Version),
+    /// To [`Question::Shadow`], [`Question::Compared`] and [`Question::Unshadow`].
+    Shadow(Box<ShadowStatus>),
     /// To [`Question::Pause`] and [`Question::Resume`].
     Paused(bool),
     /// To [`Question::Remove`]: whether everything that had begun had ended.
@@ -140,6 +187,80 @@ pub struct PluginStatus {
     pub grants: String,
     /// Earlier versions that still handle what waited for routes of theirs.
     pub before: usize,
+    /// The version that is tried on a share of the messages.
+    pub canary: Option<Box<CanaryStatus>>,
+    /// The version that gets copies of its messages.
+    pub shadow: Option<Box<ShadowStatus>>,
+}
+
+/// A version that gets copies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShadowStatus {
+    /// The plugin.
+    pub name: String,
+    /// The digest of the component of the version.
+    pub digest: String,
+    /// Since when, milliseconds since 1970-01-01 UTC.
+    pub since_ms: i64,
+    /// Who wished it.
+    pub who: String,
+    /// Of how much of the messages; `None`: of all.
+    pub share: Option<Share>,
+    /// Whether it gets copies still.
+    pub ended: bool,
+    /// What came of them so far.
+    pub compared: Compared,
+}
+
+/// A version that is tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryStatus {
+    /// Its number.
+    pub version: Option<u64>,
+    /// The digest of its component.
+    pub digest: String,
+    /// Since when it is tried, milliseconds since 1970-01-01 UTC.
+    pub since_ms: Option<i64>,
+    /// Who had it tried.
+    pub who: Option<String>,
+    /// How much it handles.
+    pub share: Share,
+    /// What the live version did meanwhile.
+    pub live: SideStatus,
+    /// What this one did.
+    pub canary: SideStatus,
+    /// What follows from that so far.
+    pub verdict: String,
+}
+
+/// What was counted of a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideStatus {
+    /// Calls that ended.
+    pub messages: u64,
+    /// Messages that it called wrong.
+    pub rejected: u64,
+    /// Calls that failed, or asked for another attempt.
+    pub failed: u64,
+    /// Calls that trapped, or needed too much time or memory.
+    pub crashed: u64,
+    /// Half of the calls took no longer, in microseconds; without the first ones.
+    pub p50_us: Option<u64>,
+    /// All but one of a hundred took no longer.
+    pub p99_us: Option<u64>,
+}
+
+impl From<&Side> for SideStatus {
+    fn from(side: &Side) -> Self {
+        Self {
+            messages: side.messages(),
+            rejected: side.rejected,
+            failed: side.failed,
+            crashed: side.crashed,
+            p50_us: side.times.percentile(50),
+            p99_us: side.times.percentile(99),
+        }
+    }
 }
 
 /// How a plugin is.

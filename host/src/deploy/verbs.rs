@@ -9,6 +9,7 @@ use super::said::{Outcome, State};
 use super::{Answer, By, PluginStatus, Question, Served, Shared, Version, digest_of, read_apart};
 use crate::backend::local::Steward;
 use crate::clock;
+use crate::pipeline::Wish;
 use crate::plugin::Plugin;
 use crate::registry::{Chosen, History, Registry, Verdict};
 
@@ -36,7 +37,35 @@ impl Shared {
                 file,
                 digest,
                 who,
-            } => self.deploy(&name, &file, &digest, &who).await,
+                canary,
+            } => {
+                let (file, digest) = (&*file, &*digest);
+                match canary {
+                    None => self.deploy(&name, file, digest, &who).await,
+                    Some(policy) => self.try_version(&name, file, digest, &who, policy).await,
+                }
+            }
+            Question::Shadow {
+                name,
+                file,
+                digest,
+                who,
+                share,
+                messages,
+            } => {
+                let since_ms = clock::now_ms();
+                let wish = Wish {
+                    digest,
+                    share,
+                    messages,
+                    since_ms,
+                    who,
+                };
+                self.shadow(&name, &file, wish).await
+            }
+            Question::Compared { name } => self.compared(&name),
+            Question::Unshadow { name } => self.unshadow(&name).await,
+            Question::Promote { name, who } => self.promote(&name, &who).await,
             Question::Rollback { name, to, who } => self.rollback(&name, to, &who).await,
             Question::Pause { name } => self.pause(&name, true).await,
             Question::Resume { name } => self.pause(&name, false).await,
@@ -101,18 +130,22 @@ impl Shared {
             routes: routes.collect(),
             grants: plugin.grants.summary(),
             before: port.pipeline().serving().before.len(),
+            canary: self.canary_status(&plugin.name, &history).map(Box::new),
+            shadow: self.shadow_status(&plugin.name).map(Box::new),
         })
     }
 
     /// A plugin that is remembered and not served.
     fn removed(&self, name: &str) -> Option<PluginStatus> {
         let history = self.history(name)?;
-        let last = history.versions.last()?;
+        let mut versions = history.versions.iter().rev();
+        let tried = |verdict: &Verdict| matches!(verdict, Verdict::Tried | Verdict::Withdrawn(_));
+        let last = versions.find(|record| !tried(&record.verdict))?;
         Some(PluginStatus {
             name: name.to_owned(),
             state: match last.verdict {
                 Verdict::Failed(_) => State::Refused,
-                Verdict::Served | Verdict::Removed => State::Removed,
+                _ => State::Removed,
             },
             trouble: None,
             version: Some(last.number),
@@ -125,6 +158,8 @@ impl Shared {
             routes: Vec::new(),
             grants: String::new(),
             before: 0,
+            canary: None,
+            shadow: None,
         })
     }
 
@@ -170,6 +205,12 @@ impl Shared {
         let history = registry.read(name).map_err(|error| error.to_string())?;
         if history.versions.is_empty() {
             return Err(self.unknown(name));
+        }
+        if to.is_none()
+            && let Some(beside) = self.host.beside(name)
+        {
+            let reason = format!("rolled back by {who}");
+            return self.withdraw(name, &beside, &reason).await;
         }
         let target = match to {
             Some(number) => history.numbered(number).ok_or_else(|| {
@@ -250,6 +291,7 @@ impl Shared {
             // Without a file there is nothing that would bring it back.
             history.chosen = chosen.instead_of.is_some().then_some(chosen);
             history.paused = false;
+            history.withdraw("the plugin was removed");
             history.add(&plugin.digest, clock::now_ms(), who, Verdict::Removed)
         });
         written
@@ -268,7 +310,7 @@ impl Shared {
         Ok(Answer::History(versions))
     }
 
-    fn registry(&self) -> Result<&Registry, String> {
+    pub(super) fn registry(&self) -> Result<&Registry, String> {
         self.registry.as_ref().ok_or_else(|| {
             "this host keeps no versions, because another host keeps its own in the data folder; give each a folder of its \
              own with `--data`"
@@ -277,7 +319,7 @@ impl Shared {
     }
 
     /// The digest of the file in whose place something is deployed.
-    fn file_digest(&self, config: &crate::config::Config, name: &str) -> Option<String> {
+    pub(super) fn file_digest(&self, config: &crate::config::Config, name: &str) -> Option<String> {
         let (described, _) = config.served_now(&self.origin.files);
         let file = described.into_iter().find(|it| it.spec.name == name)?;
         digest_of(&file.spec.file)
@@ -290,7 +332,7 @@ impl Shared {
             .unwrap_or_default()
     }
 
-    fn unknown(&self, name: &str) -> String {
+    pub(super) fn unknown(&self, name: &str) -> String {
         let mut known: Vec<String> = self
             .host
             .plugins()

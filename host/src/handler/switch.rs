@@ -13,13 +13,13 @@ use super::port::{Port, lock};
 use super::subscription::Declared;
 use crate::backend::{BackendError, QueueSpec, QueueStatus};
 use crate::clock;
-use crate::pipeline::{Pipeline, Serving, Version};
+use crate::pipeline::{Beside, Pipeline, Serving, Shadow, Version};
 
 /// What takes the place of what is there.
 #[derive(Debug)]
 pub(crate) struct Change {
     /// The handlers.
-    pub(crate) version: Version,
+    pub(crate) version: Arc<Version>,
     /// What the queue should be.
     pub(crate) spec: QueueSpec,
     /// How long the old version may go on with what it has begun.
@@ -46,15 +46,15 @@ impl Port {
         } = change;
         let _switching = self.switching.lock().await;
         lock(&self.keeper).take();
-        let (old, version) = (self.pipeline.serving(), Arc::new(version));
+        let old = self.pipeline.serving();
         let known = self.spec.get();
         let both = together(known.as_ref(), &spec);
         if known.as_ref() != Some(&both) {
             // A message that arrives by a new topic before the switch is for the new version.
             let ahead = std::iter::once(&version).chain(&old.before);
             self.pipeline.switch(Serving {
-                version: old.version.clone(),
                 before: ahead.cloned().collect(),
+                ..(*old).clone()
             });
             if let Err(error) = self.pipeline.backend.declare_queue(both.clone()).await {
                 // Some may have arrived all the same.
@@ -65,7 +65,18 @@ impl Port {
         let older = std::iter::once(&old.version).chain(&old.before);
         let (before, over) = needed(&version, older.cloned());
         let stays = before.clone();
-        self.pipeline.switch(Serving { version, before });
+        let tried = old.beside.as_ref();
+        let withdrawn = tried.filter(|tried| !Arc::ptr_eq(&tried.version, &version));
+        self.pipeline.switch(Serving {
+            version,
+            before,
+            beside: None,
+            shadow: None,
+        });
+        if let Some(tried) = withdrawn {
+            // It was compared with what is not live any more.
+            tried.withdraw();
+        }
         for older in &stays {
             // What waits there may be for a route that the new one has.
             older.supersede(false);
@@ -89,6 +100,30 @@ impl Port {
         Ok(())
     }
 
+    /// Has this version tried on a share of the messages, or none any more. What was tried before is withdrawn: what it
+    /// handles comes to the live version.
+    pub(crate) async fn set_beside(&self, beside: Option<Arc<Beside>>) {
+        let _switching = self.switching.lock().await;
+        let old = self.pipeline.serving();
+        self.pipeline.switch(Serving {
+            beside,
+            ..(*old).clone()
+        });
+        if let Some(tried) = &old.beside {
+            tried.withdraw();
+        }
+    }
+
+    /// Has this version get copies of what the live one has handled, or none any more.
+    pub(crate) async fn set_shadow(&self, shadow: Option<Arc<Shadow>>) {
+        let _switching = self.switching.lock().await;
+        let old = self.pipeline.serving();
+        self.pipeline.switch(Serving {
+            shadow,
+            ..(*old).clone()
+        });
+    }
+
     /// Looks after the versions before, until they are not needed any more.
     pub(crate) fn keep(&self, drain: Duration, declare: bool) {
         let keeper = Keeper {
@@ -109,9 +144,21 @@ pub(crate) fn stay_before(pipeline: &Pipeline, older: Vec<Arc<Version>>) -> bool
     let (before, _) = needed(&version, older.into_iter());
     let any = !before.is_empty();
     if any {
-        pipeline.switch(Serving { version, before });
+        pipeline.switch(Serving {
+            before,
+            ..(*pipeline.serving()).clone()
+        });
     }
     any
+}
+
+/// A version that is tried by a host from its start.
+pub(crate) fn begin_beside(pipeline: &Pipeline, beside: Arc<Beside>) {
+    let serving = pipeline.serving();
+    pipeline.switch(Serving {
+        beside: Some(beside),
+        ..(*serving).clone()
+    });
 }
 
 /// Those that have routes that no newer one has, and the others.
@@ -211,8 +258,8 @@ impl Keeper {
         let _switching = self.switching.lock().await;
         let serving = self.pipeline.serving();
         self.pipeline.switch(Serving {
-            version: serving.version.clone(),
             before: Vec::new(),
+            ..(*serving).clone()
         });
         let plugin = &serving.version.access.plugin;
         tracing::info!(%plugin, "nothing waits for the version before any more");

@@ -10,9 +10,11 @@ use std::task::Poll;
 use arc_swap::{ArcSwap, Guard};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::beside::{Beside, Measured};
+use super::shadow::Shadow;
 use crate::backend::Delivery;
 use crate::call::Access;
-use crate::dispatch::{Dispatcher, Route};
+use crate::dispatch::{Dispatcher, Kind, Route};
 use crate::message::Message;
 use crate::retry::RetryPolicy;
 use crate::wire::Form;
@@ -39,11 +41,26 @@ pub struct Version {
 pub(super) struct Live(ArcSwap<Serving>);
 
 /// What a pipeline uses at one moment.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Serving {
     pub(crate) version: Arc<Version>,
     /// For messages that this version has no handler for and that waited when it came; the newest first.
     pub(crate) before: Vec<Arc<Version>>,
+    /// Tried on a share of the messages; nothing is counted without it.
+    pub(crate) beside: Option<Arc<Beside>>,
+    /// Gets copies of what this version has handled.
+    pub(crate) shadow: Option<Arc<Shadow>>,
+}
+
+/// Who handles a message.
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    pub(super) version: &'a Version,
+    pub(super) routes: Vec<&'a Route>,
+    /// While another version is tried: who counts it, and whether it is that version.
+    side: Option<(&'a Beside, bool)>,
+    /// Who gets a copy.
+    pub(super) shadow: Option<&'a Shadow>,
 }
 
 /// What one task saw last, counted by that task alone: cores don't write to the same memory for each message.
@@ -80,7 +97,7 @@ impl Version {
         }
     }
 
-    fn route(&self, delivery: &Delivery, message: &Message) -> Vec<&Route> {
+    pub(super) fn route(&self, delivery: &Delivery, message: &Message) -> Vec<&Route> {
         match delivery.route {
             Some(number) => self.dispatcher.numbered(number).into_iter().collect(),
             None => self.dispatcher.route(&message.topic),
@@ -115,6 +132,11 @@ impl Version {
         self.cut.clone()
     }
 
+    /// Whether what still ran went back.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.is_cancelled()
+    }
+
     /// The end of a call, unless the time of this version is over before that.
     pub(super) async fn unless_cut<T>(&self, call: impl Future<Output = T>) -> Option<T> {
         let (mut call, mut cut) = (pin!(call), pin!(self.cut.cancelled()));
@@ -132,6 +154,8 @@ impl Live {
         Self(ArcSwap::from_pointee(Serving {
             version: Arc::new(version),
             before: Vec::new(),
+            beside: None,
+            shadow: None,
         }))
     }
 
@@ -158,19 +182,55 @@ impl View {
         &self.0.version
     }
 
-    /// Who handles a message: the newest version that has a handler for it.
-    pub(super) fn route(&self, delivery: &Delivery, message: &Message) -> (&Version, Vec<&Route>) {
-        let Serving { version, before } = &*self.0;
-        let found = version.route(delivery, message);
-        if !found.is_empty() {
-            return (version, found);
+    /// Who handles a message: the version that is tried if it is one of its share, else the newest version that has a
+    /// handler for it.
+    pub(super) fn route(&self, delivery: &Delivery, message: &Message) -> Found<'_> {
+        let Serving {
+            version,
+            before,
+            beside,
+            shadow,
+        } = &*self.0;
+        let beside = beside.as_deref();
+        let tried = beside.and_then(|beside| Some((beside, beside.route(delivery, message)?)));
+        if let Some((beside, route)) = tried {
+            return Found {
+                version: &beside.version,
+                routes: vec![route],
+                side: Some((beside, true)),
+                shadow: None,
+            };
         }
+        let routes = version.route(delivery, message);
+        if !routes.is_empty() {
+            let comparable = |routes: &[&Route]| routes.iter().all(|it| it.kind != Kind::Periodic);
+            let is = (beside.is_some() || shadow.is_some()) && comparable(&routes);
+            return Found {
+                version,
+                side: beside.filter(|_| is).map(|beside| (beside, false)),
+                shadow: shadow.as_deref().filter(|_| is),
+                routes,
+            };
+        }
+        let only = |version, routes| Found {
+            version,
+            routes,
+            side: None,
+            shadow: None,
+        };
         for older in before {
-            let found = older.route(delivery, message);
-            if !found.is_empty() {
-                return (older, found);
+            let routes = older.route(delivery, message);
+            if !routes.is_empty() {
+                return only(older, routes);
             }
         }
-        (version, found)
+        only(version, routes)
+    }
+}
+
+impl Found<'_> {
+    /// A call of it begins.
+    pub(super) fn measure(&self) -> Option<Measured<'_>> {
+        self.side.map(|(beside, canary)| beside.measure(canary))
     }
 }

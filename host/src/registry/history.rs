@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::rollout::Policy;
+
 /// What is remembered of one plugin. The last version that was served is the live one, unless it was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -19,6 +21,21 @@ pub struct History {
     pub paused: bool,
     /// The digests of earlier versions that messages may wait for which no later one handles, the newest first.
     pub before: Vec<String>,
+    /// The version that is tried beside the live one.
+    pub trial: Option<Trial>,
+}
+
+/// A version that is tried on a share of the messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Its number.
+    pub number: u64,
+    /// The digest of its component.
+    pub digest: String,
+    /// The digest of the live version, beside which it is tried and no other.
+    pub beside: String,
+    /// How it is tried.
+    pub policy: Policy,
 }
 
 /// What an operator chose. It holds until the file in the folder of plugins is another one than at that time.
@@ -57,6 +74,10 @@ pub enum Verdict {
     Failed(String),
     /// From then on nothing was served.
     Removed,
+    /// From then on it was tried on a share of the messages.
+    Tried,
+    /// It was tried, and why it is not any more.
+    Withdrawn(String),
 }
 
 /// Which component is to be served.
@@ -89,8 +110,57 @@ impl History {
     #[must_use]
     pub fn live(&self) -> Option<&Record> {
         let mut decided = self.versions.iter().rev();
-        let last = decided.find(|record| !matches!(record.verdict, Verdict::Failed(_)))?;
+        let decides = |verdict: &Verdict| matches!(verdict, Verdict::Served | Verdict::Removed);
+        let last = decided.find(|record| decides(&record.verdict))?;
         (last.verdict == Verdict::Served).then_some(last)
+    }
+
+    /// The version of this digest is tried from now on, beside the live one. Returns its number.
+    pub fn begin_trial(
+        &mut self,
+        digest: &str,
+        beside: &str,
+        policy: Policy,
+        at_ms: i64,
+        who: &str,
+    ) -> u64 {
+        self.withdraw("another version is tried instead");
+        let number = self.add(digest, at_ms, who, Verdict::Tried);
+        self.trial = Some(Trial {
+            number,
+            digest: digest.to_owned(),
+            beside: beside.to_owned(),
+            policy,
+        });
+        number
+    }
+
+    /// What is tried is not tried any more. Returns its number if there was something.
+    pub fn withdraw(&mut self, reason: &str) -> Option<u64> {
+        let trial = self.trial.take()?;
+        if let Some(record) = self.record(trial.number) {
+            record.verdict = Verdict::Withdrawn(reason.to_owned());
+        }
+        Some(trial.number)
+    }
+
+    /// What is tried is live from now on, as `who` wants it if that is another one than who had it tried. Returns its number
+    /// if there was something.
+    pub fn promote(&mut self, at_ms: i64, who: Option<&str>) -> Option<u64> {
+        let trial = self.trial.take()?;
+        if let Some(record) = self.record(trial.number) {
+            record.verdict = Verdict::Served;
+            record.at_ms = at_ms;
+            if let Some(who) = who {
+                who.clone_into(&mut record.who);
+            }
+        }
+        Some(trial.number)
+    }
+
+    fn record(&mut self, number: u64) -> Option<&mut Record> {
+        let mut versions = self.versions.iter_mut();
+        versions.find(|record| record.number == number)
     }
 
     /// Which component is to be served where the file has this digest; `None`: there is no file.
@@ -145,14 +215,18 @@ impl History {
         let served = served.filter(|record| record.verdict == Verdict::Served);
         let chosen = self.chosen.iter().filter_map(|it| it.digest.as_deref());
         let before = self.before.iter().map(String::as_str);
+        let trial = self.trial.iter().map(|trial| trial.digest.as_str());
         let digests = served.map(|record| record.digest.as_str());
-        digests.chain(chosen).chain(before)
+        digests.chain(chosen).chain(before).chain(trial)
     }
 
     /// Forgets all but the last `keep` versions that were served, and as many of the others.
     pub(super) fn prune(&mut self, keep: usize) {
         for served in [true, false] {
-            let is = |record: &Record| (record.verdict == Verdict::Served) == served;
+            let is = |record: &Record| {
+                let kept = record.verdict == Verdict::Tried;
+                !kept && (record.verdict == Verdict::Served) == served
+            };
             let count = self.versions.iter().filter(|record| is(record)).count();
             let mut surplus = count.saturating_sub(keep);
             self.versions.retain(|record| {
@@ -210,6 +284,36 @@ mod tests {
         assert_eq!(history.before(), None);
         history.add("c", 0, "somebody", Verdict::Served);
         assert_eq!(history.before().unwrap().digest, "b");
+    }
+
+    #[test]
+    fn what_is_tried_is_kept_and_changes_nothing_before_it_is_promoted() {
+        let policy = Policy::new("10%".parse().unwrap());
+        let mut history = served(&["a", "b"]);
+        assert_eq!(history.begin_trial("c", "b", policy, 1, "ada"), 3);
+        for _ in 0..5 {
+            history.add("x", 0, "file", Verdict::Failed("no".to_owned()));
+        }
+        history.prune(2);
+        assert_eq!(history.live().unwrap().digest, "b");
+        assert_eq!(history.before().unwrap().digest, "a");
+        assert_eq!(history.digests().collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(history.numbered(3), None, "it cannot be rolled back to");
+
+        let mut promoted = history.clone();
+        assert_eq!(promoted.promote(7, None), Some(3));
+        let live = promoted.live().unwrap();
+        assert_eq!((&*live.digest, live.at_ms, &*live.who), ("c", 7, "ada"));
+        assert_eq!(promoted.before().unwrap().digest, "b");
+        assert_eq!(promoted.withdraw("too late"), None);
+
+        assert_eq!(history.begin_trial("d", "b", policy, 2, "bob"), 9);
+        let withdrawn = Verdict::Withdrawn("another version is tried instead".to_owned());
+        let first = history.versions.iter().find(|it| it.number == 3).unwrap();
+        assert_eq!(first.verdict, withdrawn);
+        assert_eq!(history.withdraw("it is slow"), Some(9));
+        assert_eq!(history.live().unwrap().digest, "b");
+        assert_eq!(history.digests().collect::<Vec<_>>(), ["a", "b"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! One story, told in sessions; what the verbs do is tested in `reload_files.rs`.
 
 use sandbar_tests::golden;
-use sandbar_tests::guests::version;
+use sandbar_tests::guests::{version, version_of};
 use sandbar_tests::process::{Finished, Folder, finish};
 
 /// What every golden file of the story begins with.
@@ -48,6 +48,75 @@ fn versions_come_and_go_back() {
     says("unknown", &["plugins", "show", "swop"], 1);
     drop(host);
     says("nobody", &["plugins", "list"], 1);
+}
+
+/// What becomes of a canary; how it is judged is tested in `rollout.rs`.
+#[test]
+fn a_canary_is_promoted_and_the_next_one_goes_back() {
+    const TWO: (&str, &str) = ("version one", "version two");
+    let folder = Folder::new();
+    folder.write("plugins/tally.wasm", version_of("tally", &[]));
+    folder.write("two.wasm", version_of("tally", &[TWO]));
+    let traps = version_of("tally", &[("behaves well", "behaves trap")]);
+    folder.write("three.wasm", traps);
+    folder.write(
+        "sandbar.toml",
+        "[plugins.tally]\nstate = true\npublish = [\"out.>\"]\n",
+    );
+    let host = folder.host::<&str>([]);
+    let says = |name: &str, arguments: &[&str]| {
+        let said = session(&format!("canary_{name}"), &folder, arguments);
+        assert_eq!(said.code, Some(0), "{said:?}");
+    };
+    let tries = |file| ["plugins", "deploy", "tally", file, "--canary", "50%"];
+    says("deploy", &tries("two.wasm"));
+    says("list", &["plugins", "list"]);
+    folder.send_numbers("tally.add", 0..50, "nobody");
+    let counted = || {
+        let shown = folder.run(["plugins", "show", "tally", "--json"]);
+        let shown: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+        let of = |side: &str| shown["canary"][side]["messages"].as_u64().unwrap();
+        of("live") + of("canary")
+    };
+    while counted() < 50 {}
+    says("show", &["plugins", "show", "tally"]);
+    says("promote", &["plugins", "promote", "tally"]);
+    says("next", &tries("three.wasm"));
+    folder.send_numbers("tally.add", 50..100, "nobody");
+    host.wait_for("the canary is rolled back: ");
+    says("history", &["plugins", "history", "tally"]);
+}
+
+/// What a version in the shadow is compared by; what differs is found in `rollout/shadow.rs`.
+#[test]
+fn a_version_in_the_shadow_is_compared() {
+    let folder = Folder::new();
+    folder.write("plugins/tally.wasm", version_of("tally", &[]));
+    let two = version_of("tally", &[("version one", "version two")]);
+    folder.write("two.wasm", two);
+    folder.write(
+        "sandbar.toml",
+        "[plugins.tally]\nstate = true\npublish = [\"out.>\"]\n",
+    );
+    let _host = folder.host::<&str>([]);
+    let says = |name: &str, arguments: &[&str]| {
+        let said = session(&format!("shadow_{name}"), &folder, arguments);
+        assert_eq!(said.code, Some(0), "{said:?}");
+    };
+    says("begin", &["plugins", "shadow", "tally", "two.wasm"]);
+    // A message that is wrong is wrong for both.
+    for content in ["7", "no number"] {
+        let sent = folder.run(["send", "tally.add", content]);
+        assert_eq!(sent.code, Some(0), "{sent:?}");
+    }
+    let compared = || {
+        let shown = folder.run(["plugins", "shadow", "tally", "--json"]);
+        let shown: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+        shown["same"].as_u64().unwrap() + shown["different"].as_u64().unwrap()
+    };
+    while compared() < 2 {}
+    says("report", &["plugins", "shadow", "tally"]);
+    says("stop", &["plugins", "shadow", "tally", "--stop"]);
 }
 
 /// The manual quotes every session, to the letter.

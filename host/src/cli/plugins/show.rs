@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::moment::{age, moment};
 use super::super::table::Table;
 use super::super::terminal::{self, note, printable};
+use super::{canary, shadow};
 
 /// Prints an answer; a refusal is an error.
 pub(super) fn answer(question: &Question, answer: Answer, json: bool) -> anyhow::Result<()> {
@@ -38,6 +39,36 @@ pub(super) fn answer(question: &Question, answer: Answer, json: bool) -> anyhow:
                 short(&version.digest)
             ))
         }
+        Answer::Tried { share, version } if json => terminal::json(&json!({
+            "name": version.name,
+            "outcome": "tried",
+            "share": share.to_string(),
+            "version": version.number,
+            "digest": version.digest,
+        })),
+        Answer::Tried { share, version } => {
+            let number = number(version.number);
+            let digest = short(&version.digest);
+            terminal::line(format!(
+                "{} {number} is tried on {share} of the messages, {digest}",
+                version.name
+            ))
+        }
+        Answer::Withdrawn(version) if json => terminal::json(&json!({
+            "name": version.name,
+            "outcome": "withdrawn",
+            "version": version.number,
+            "digest": version.digest,
+        })),
+        Answer::Withdrawn(version) => {
+            let number = number(version.number);
+            terminal::line(format!(
+                "{} {number} is withdrawn; the live version handles everything",
+                version.name
+            ))
+        }
+        Answer::Shadow(status) if json => terminal::json(&shadow::json(&status)),
+        Answer::Shadow(status) => shadow::show(&status),
         Answer::Paused(paused) if json => terminal::json(&json!({ "paused": paused })),
         Answer::Paused(true) => {
             terminal::line("paused; what has begun is finished, everything else waits")
@@ -61,6 +92,8 @@ pub(super) fn answer(question: &Question, answer: Answer, json: bool) -> anyhow:
 fn refused(question: &Question, reason: &str) -> anyhow::Result<()> {
     let what = match question {
         Question::Deploy { .. } => "not deployed, and what was served before goes on: ",
+        Question::Shadow { .. } => "not compared: ",
+        Question::Promote { .. } => "not promoted, and what was served before goes on: ",
         Question::Rollback { .. } => "not rolled back, and what was served before goes on: ",
         _ => "",
     };
@@ -85,6 +118,9 @@ fn list(plugins: &[PluginStatus]) -> anyhow::Result<()> {
             status.who.clone().unwrap_or_else(dash),
             short(&status.digest),
         ]);
+        if let Some(canary) = &status.canary {
+            table.row(canary::row(status, canary));
+        }
     }
     terminal::data(table.text().as_bytes())
 }
@@ -126,6 +162,12 @@ fn show(status: &PluginStatus) -> anyhow::Result<()> {
         let text = "still handles what waited for routes that this version doesn't have";
         rows.push(("before", format!("an earlier version {text}")));
     }
+    if let Some(canary) = &status.canary {
+        rows.extend(canary::rows(canary));
+    }
+    if let Some(shadow) = &status.shadow {
+        rows.extend(shadow::rows(shadow));
+    }
     let mut text = format!("{}\n", status.name);
     for (name, value) in rows {
         text.push_str(&format!("  {name:<9}  {}\n", printable(value.trim_end())));
@@ -142,6 +184,8 @@ fn history(versions: &[Record]) -> anyhow::Result<()> {
             (Verdict::Served, None) => "served".to_owned(),
             (Verdict::Failed(reason), _) => format!("refused: {reason}"),
             (Verdict::Removed, _) => "removed".to_owned(),
+            (Verdict::Tried, _) => "tried on a share of the messages".to_owned(),
+            (Verdict::Withdrawn(reason), _) => format!("withdrawn: {reason}"),
         };
         table.row([
             record.number.to_string(),
@@ -176,6 +220,8 @@ fn status_json(status: &PluginStatus) -> Value {
         "routes": routes,
         "grants": status.grants,
         "before": status.before,
+        "shadow": status.shadow.as_deref().map(shadow::json),
+        "canary": status.canary.as_deref().map(canary::json),
     })
 }
 
@@ -184,6 +230,8 @@ fn record_json(record: &Record) -> Value {
         Verdict::Served => ("served", None),
         Verdict::Failed(reason) => ("refused", Some(reason)),
         Verdict::Removed => ("removed", None),
+        Verdict::Tried => ("tried", None),
+        Verdict::Withdrawn(reason) => ("withdrawn", Some(reason)),
     };
     json!({
         "version": record.number,
@@ -203,10 +251,10 @@ fn number(number: Option<u64>) -> String {
     )
 }
 
-fn short(digest: &str) -> String {
+pub(super) fn short(digest: &str) -> String {
     digest.chars().take("sha256:".len() + 12).collect()
 }
 
-fn dash() -> String {
+pub(super) fn dash() -> String {
     "-".to_owned()
 }
