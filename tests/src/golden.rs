@@ -58,6 +58,11 @@ pub fn session(name: &str, folder: &Path, arguments: &[&str], finished: &Finishe
         (r"(canary: |live:   )\d+ messages?", "${1}25 messages"),
         (r"p99 (\d+\.\d\d ms|-)", "p99 0.45 ms"),
         (
+            r"\d+ of \d+ messages failed, and 0 of \d+ messages",
+            "7 of 12 messages failed, and 0 of 108 messages",
+        ),
+        (r"\b\d+ replayed\n  failed: \d+", "7 replayed\n  failed: 7"),
+        (
             r"\d+ of \d+ messages crashed, and 0 of \d+ messages",
             "1 of 4 messages crashed, and 0 of 6 messages",
         ),

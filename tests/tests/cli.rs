@@ -28,6 +28,8 @@ mod operator;
 mod plugins;
 #[path = "cli/rates.rs"]
 mod rates;
+#[path = "cli/rollout.rs"]
+mod rollout;
 #[path = "cli/schema.rs"]
 mod schema;
 #[path = "cli/stopping.rs"]
