@@ -381,7 +381,9 @@ impl Call {
 
     fn forbidden(&mut self, verb: &str, topic: &str) -> Refusal {
         let plugin = &self.access.plugin;
-        tracing::warn!(plugin = %plugin, message_id = %self.message.identifier, topic, "refused: {verb} is not granted; add {topic:?} to `{verb}` under [plugins.{plugin}]");
+        // A guest may have put anything into it.
+        let topic = self.access.grants.secrets.redact(topic);
+        tracing::warn!(plugin = %plugin, message_id = %self.message.identifier, %topic, "refused: {verb} is not granted; add {topic:?} to `{verb}` under [plugins.{plugin}]");
         self.refuse(format!(
             "plugin `{plugin}` may not {verb} `{topic}`; add `{verb} = [\"{topic}\"]` under [plugins.{plugin}]"
         ))

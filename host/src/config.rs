@@ -110,10 +110,12 @@ pub struct PluginConfig {
     pub file: Option<PathBuf>,
     /// The digest that it must have.
     pub digest: Option<String>,
-    /// What it may do; its `config` is filled in when the settings are resolved.
+    /// What it may do; its `config` and `secrets` are filled in when they are resolved.
     pub grants: Grants,
     /// What it reads as its configuration, references not yet followed.
     pub settings: Settings,
+    /// Where its secrets are.
+    pub secrets: Settings,
     /// How much it may use.
     pub limits: Limits,
     /// When failures are tried again.

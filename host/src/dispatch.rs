@@ -81,6 +81,19 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// What it says, if it says something.
+    pub(crate) fn text_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Done(_) | Self::Superseded => None,
+            Self::Rejected(text)
+            | Self::Failed(text)
+            | Self::Retry { reason: text, .. }
+            | Self::Crashed { error: text, .. } => Some(text),
+        }
+    }
+}
+
 /// What a route promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {

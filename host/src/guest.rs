@@ -4,7 +4,6 @@
 //! Worlds are told apart by probing what a component exports, one file under `guest/` for each. A guest that trapped,
 //! took too long or wanted too much memory is never used again. Nothing here knows brokers, files or configuration.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use self::engine::{TICK, TICKS, Ticker};
 use self::meter::{LogBudget, Meter};
 use crate::call::Call;
 use crate::dispatch::{Kind, Outcome};
-use crate::plugin::Limits;
+use crate::plugin::{Limits, Readable};
 use crate::relief;
 use crate::store::Reason;
 
@@ -89,7 +88,7 @@ impl std::fmt::Debug for Instance {
 /// What belongs to one instance.
 pub(crate) struct State {
     plugin: Arc<str>,
-    config: Arc<BTreeMap<String, String>>,
+    config: Arc<Readable>,
     call: Option<Call>,
     /// When the call is over. `None` for one that never suspends and that the clock has not met yet.
     deadline: Option<Instant>,
@@ -183,7 +182,7 @@ impl Guest {
     pub async fn instantiate(
         &self,
         plugin: &Arc<str>,
-        config: &Arc<BTreeMap<String, String>>,
+        config: &Arc<Readable>,
         limits: &Limits,
     ) -> Result<Instance, GuestError> {
         let state = State {
@@ -309,7 +308,12 @@ impl Instance {
             call.ended(trace, used, draws.then(|| seed.bytes()));
         }
         match (result, crashed) {
-            (Ok(outcome), _) => (call, outcome, Some(self)),
+            (Ok(mut outcome), _) => {
+                if let Some(text) = outcome.text_mut() {
+                    store.data().config.secrets.redact_text(text);
+                }
+                (call, outcome, Some(self))
+            }
             (Err(_), crashed) => {
                 let (reason, error) = crashed.unwrap_or((Reason::Trap, String::new()));
                 (call, Outcome::Crashed { reason, error }, None)
@@ -364,6 +368,7 @@ impl State {
                 meter::printable(value, 1024)
             ));
         }
+        self.config.secrets.redact_text(&mut line);
         if let Some(call) = &mut self.call {
             let level = level.as_str().to_ascii_lowercase();
             call.logged(format!("{level}: {line}"));

@@ -19,14 +19,16 @@ mod grants;
 mod limits;
 mod loader;
 mod pool;
+mod secrets;
 mod trust;
 mod turns;
 
 pub use components::Components;
-pub use grants::Grants;
+pub use grants::{Grants, Readable};
 pub use limits::{Isolation, Limits, TooLarge};
 pub(crate) use loader::read;
 pub use loader::{LoadError, Loader, PluginSpec};
+pub use secrets::Secrets;
 pub use trust::TrustedKey;
 pub(crate) use trust::{signature, signature_file};
 

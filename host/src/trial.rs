@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tracing::instrument::WithSubscriber as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
@@ -16,7 +17,7 @@ use crate::call::{Access, Call, Replay};
 use crate::clock;
 use crate::dispatch::{Circumstances, Conclusion, Kind, Outcome, Route, conclude, guarded};
 use crate::message::{Message, Payload};
-use crate::plugin::Plugin;
+use crate::plugin::{Plugin, Secrets};
 use crate::retry::RetryPolicy;
 use crate::store::{DeadLetter, Journal, KeptLetter, Reason, Step, Store, StoreError, Versioned};
 use crate::wire::{self, Form};
@@ -171,7 +172,13 @@ async fn one(call: Call, route: &Route, letter: &DeadLetter) -> Trial {
     let handled = guarded(call, &*route.action).with_subscriber(subscriber);
     let (call, outcome) = handled.await;
     let steps = call.as_ref().map(|call| call.journal().bounded().steps);
-    let (ended, effects) = conclusion(call, outcome, route, letter);
+    let secrets = call
+        .as_ref()
+        .map(|call| call.access().grants.secrets.clone());
+    let (mut ended, mut effects) = conclusion(call, outcome, route, letter);
+    if let Some(secrets) = secrets.filter(|secrets| !secrets.is_empty()) {
+        hide(&secrets, &mut ended, &mut effects);
+    }
     Trial {
         route: route.topic.to_string(),
         ended,
@@ -224,6 +231,26 @@ fn conclusion(
                 effects.publishes.pop();
             }
             (ended, effects)
+        }
+    }
+}
+
+/// What is shown of a trial shows no secret.
+fn hide(secrets: &Secrets, ended: &mut Ended, effects: &mut Effects) {
+    let hide = |bytes: &mut Bytes| {
+        let mut shown = bytes.to_vec();
+        secrets.redact_bytes(&mut shown);
+        *bytes = shown.into();
+    };
+    if let Ended::Done(Some(reply)) = ended {
+        hide(&mut reply.content);
+    }
+    for outgoing in &mut effects.publishes {
+        hide(&mut outgoing.message.payload.content);
+    }
+    if let Some(state) = &mut effects.state {
+        for (_, value) in &mut state.writes {
+            value.iter_mut().for_each(hide);
         }
     }
 }

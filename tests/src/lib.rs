@@ -10,6 +10,7 @@ pub mod languages;
 pub mod ledger;
 pub mod own_backend;
 pub mod process;
+pub mod raw;
 pub mod schema;
 pub mod servers;
 pub mod settings;

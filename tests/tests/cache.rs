@@ -12,7 +12,6 @@ mod folders;
 #[path = "cache/hosts.rs"]
 mod hosts;
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -101,7 +100,7 @@ async fn answers(guest: &Guest) {
         store: Arc::new(MemoryBackend::new()),
         client: None,
     });
-    let config = Arc::new(BTreeMap::new());
+    let config = Arc::default();
     let instance = guest.instantiate(&plugin, &config, &limits).await.unwrap();
     let asked = Arc::new(message("echo", "is it still the same?"));
     let call = Call::new(access, asked.clone(), 1, 0, 0);

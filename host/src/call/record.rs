@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::Call;
 use crate::message::{Headers, Message, Payload, Status};
+use crate::plugin::Secrets;
 use crate::store::{Answer, Blob, Journal, Step};
 use crate::topic::TopicName;
 
@@ -68,10 +69,13 @@ impl Replay {
     }
 
     /// The answer that such a request got; each is given once.
-    fn answer(&mut self, request: &Message) -> Option<Answer> {
-        let same = |(topic, content, _): &(String, Vec<u8>, Answer)| {
-            topic.as_str() == request.topic.as_str() && *content == request.payload.content
-        };
+    fn answer(&mut self, request: &Message, secrets: &Secrets) -> Option<Answer> {
+        // As it was recorded.
+        let mut asked = request.payload.content.to_vec();
+        secrets.redact_bytes(&mut asked);
+        let to = secrets.redact(request.topic.as_str());
+        let same =
+            |(topic, content, _): &(String, Vec<u8>, Answer)| *topic == to && *content == asked;
         let at = self.answers.iter().position(same)?;
         Some(self.answers.remove(at).2)
     }
@@ -84,7 +88,8 @@ impl Call {
     /// What the request failed with, or that there was no such request.
     pub(crate) fn answered(&mut self, request: &Message) -> Option<Result<Arc<Message>, Answer>> {
         let replay = self.replay.as_mut()?;
-        let answer = replay.answer(request).unwrap_or_else(|| {
+        let secrets = &self.access.grants.secrets;
+        let answer = replay.answer(request, secrets).unwrap_or_else(|| {
             Answer::Unavailable(format!(
                 "the attempt that is run again sent no such request to `{}`; requests are not sent while it is tried",
                 request.topic
@@ -141,49 +146,58 @@ impl Call {
     }
 
     fn step(&self, did: &Did) -> Option<Step> {
-        let blob = |bytes: &Option<Bytes>| bytes.as_ref().map(|bytes| Blob(bytes.to_vec()));
+        let secrets = &self.access.grants.secrets;
+        let written = |bytes: &Bytes| {
+            let mut bytes = bytes.to_vec();
+            secrets.redact_bytes(&mut bytes);
+            Blob(bytes)
+        };
+        let blob = |bytes: &Option<Bytes>| bytes.as_ref().map(written);
+        let name = |text: &str| secrets.redact(text).into_owned();
         Some(match did {
             Did::Read(key) => Step::Read {
-                key: key.to_string(),
+                key: name(key),
                 value: blob(&self.reads.get(key)?.value),
             },
             Did::Listed(listed) => Step::Listed {
-                prefix: listed.prefix.clone(),
-                after: listed.after.clone(),
-                keys: listed.keys.clone(),
+                prefix: name(&listed.prefix),
+                after: listed.after.as_deref().map(name),
+                keys: listed.keys.iter().map(|key| name(key)).collect(),
             },
             Did::Wrote(key, value) => Step::Wrote {
-                key: key.to_string(),
+                key: name(key),
                 value: blob(value),
             },
             Did::Published(number) => {
                 let message = &self.publishes.get(*number)?.message;
                 Step::Published {
-                    topic: message.topic.to_string(),
-                    content: Blob(message.payload.content.to_vec()),
+                    topic: name(message.topic.as_str()),
+                    content: written(&message.payload.content),
                 }
             }
             Did::Asked(asked) => Step::Asked {
-                topic: asked.topic.to_string(),
-                content: Blob(asked.content.to_vec()),
-                answer: answer(&asked.answer),
+                topic: name(asked.topic.as_str()),
+                content: written(&asked.content),
+                answer: answer(&asked.answer, secrets),
             },
         })
     }
 }
 
-fn answer(answer: &Result<Arc<Message>, Answer>) -> Answer {
+fn answer(answer: &Result<Arc<Message>, Answer>, secrets: &Secrets) -> Answer {
     let reply = match answer {
         Ok(reply) => &reply.payload,
         Err(failed) => return failed.clone(),
     };
     let headers = reply.headers.iter();
+    let mut content = reply.content.to_vec();
+    secrets.redact_bytes(&mut content);
     Answer::Reply {
         status: reply.status.code(),
         headers: headers
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .map(|(name, value)| (name.to_owned(), secrets.redact(value).into_owned()))
             .collect(),
-        content: Blob(reply.content.to_vec()),
+        content: Blob(content),
     }
 }
 

@@ -11,8 +11,9 @@ use super::environment::same_name;
 use super::problem::{self, nearest};
 use super::{Config, ConfigError, PluginConfig, Problem, Source};
 use crate::control::ServedPlugin;
-use crate::plugin::PluginSpec;
+use crate::plugin::{PluginSpec, Secrets};
 use crate::registry;
+use crate::value::Settings;
 
 /// A plugin and what is said about it.
 struct Candidate<'a> {
@@ -229,7 +230,7 @@ impl Config {
                 }
             }
             // Nothing will be served, and yet everything that is wrong is said.
-            self.resolve(name, section, problems);
+            drop(self.resolve(name, section, problems));
         }
     }
 
@@ -253,20 +254,43 @@ impl Config {
         served
             .dead_letter_queue
             .clone_from(&section.dead_letter_queue);
-        served.spec.grants.config = self.resolve(name, section, problems);
+        let grants = &mut served.spec.grants;
+        (grants.config, grants.secrets) = self.resolve(name, section, problems);
         served
     }
 
-    /// What the settings of a plugin stand for, without those that lead nowhere.
+    /// What the settings and secrets of a plugin stand for, without those that lead nowhere.
     fn resolve(
         &self,
         name: &str,
         section: &PluginConfig,
         problems: &mut Vec<Problem>,
+    ) -> (BTreeMap<String, String>, Secrets) {
+        let config = self.resolved(name, "config", &section.settings, problems);
+        let secrets = self.resolved(name, "secrets", &section.secrets, problems);
+        for (key, value) in &secrets {
+            if value.len() < Secrets::SHORTEST {
+                let message = format!(
+                    "plugin `{name}`, secret `{key}`: it has fewer than {} bytes, which stand everywhere by chance; use a longer one",
+                    Secrets::SHORTEST
+                );
+                let keys = ["plugins", name, "secrets", key];
+                problems.push(self.written.problem(&keys, message));
+            }
+        }
+        (config, Secrets::new(secrets))
+    }
+
+    fn resolved(
+        &self,
+        name: &str,
+        table: &str,
+        settings: &Settings,
+        problems: &mut Vec<Problem>,
     ) -> BTreeMap<String, String> {
         let mut resolved = BTreeMap::new();
-        for (key, setting) in &section.settings {
-            let keys = ["plugins", name, "config", key];
+        for (key, setting) in settings {
+            let keys = ["plugins", name, table, key];
             match setting.resolve(&self.written.base(&keys)) {
                 Ok(value) => {
                     resolved.insert(key.clone(), value);

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{Digest, Filter, Key, Name, Queue, Topic};
+use super::text::{Digest, Filter, Key, Name, Queue, Reference, Topic};
 use super::{Settings, Size, Time};
 use crate::backend::{BrokerOptions, Mode};
 use crate::plugin::Isolation;
@@ -132,6 +132,9 @@ pub(super) struct PluginSection {
     /// What it reads as its configuration. `env:NAME` stands for an environment variable and `file:PATH` for the
     /// content of a file; only the reference is ever shown.
     pub(super) config: Settings,
+    /// Secrets that it reads by their names, beside `config`: each is `env:NAME` or `file:PATH`. The host takes their values
+    /// out of whatever it writes about the plugin.
+    pub(super) secrets: BTreeMap<String, Reference>,
     pub(super) limits: LimitsSection,
     pub(super) retry: RetrySection,
     pub(super) breaker: BreakerSection,

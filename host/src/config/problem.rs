@@ -110,13 +110,7 @@ pub(super) fn with_file(file: &Path, message: impl Into<String>) -> Problem {
 }
 
 /// Keys of later versions, which deserve a better word than "unknown".
-const LATER: [(&str, &str); 2] = [
-    (
-        "secrets",
-        "; a value in `config` may be `env:NAME` or `file:PATH`",
-    ),
-    ("http", ""),
-];
+const LATER: [(&str, &str); 1] = [("http", "")];
 
 /// `serde` lists everything that it would have taken; the nearest one helps more.
 pub(super) fn in_our_words(message: &str) -> String {

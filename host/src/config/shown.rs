@@ -14,7 +14,7 @@ use super::file::{
     BreakerSection, CacheSection, ClientSection, DefaultsSection, File, LettersSection,
     LimitsSection, PluginSection, RetrySection,
 };
-use super::text::{Digest, Filter, Key, Name, Queue, Topic};
+use super::text::{Digest, Filter, Key, Name, Queue, Reference, Topic};
 use super::written::Written;
 use super::{Breaker, Config, PluginConfig, Setting, Size, Source, Time};
 use crate::plugin::Limits;
@@ -88,6 +88,9 @@ pub(super) fn of_plugin(name: &str) -> Vec<Shown> {
     section
         .config
         .insert("KEY".to_owned(), Setting::Plain(String::new()));
+    section
+        .secrets
+        .insert("KEY".to_owned(), Reference(Setting::Env("NAME".to_owned())));
     let mut file = File::default();
     file.plugins.insert(Name(name.to_owned()), section);
     let mut problems = Vec::new();
@@ -171,6 +174,11 @@ impl From<&PluginConfig> for PluginSection {
             weight: Some(plugin.limits.weight),
             isolation: Some(plugin.limits.isolation),
             config: plugin.settings.clone(),
+            secrets: plugin
+                .secrets
+                .iter()
+                .map(|(key, setting)| (key.clone(), Reference(setting.clone())))
+                .collect(),
             limits: (&plugin.limits).into(),
             retry: (&plugin.retry).into(),
             breaker: plugin.breaker.into(),

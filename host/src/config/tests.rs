@@ -69,8 +69,8 @@ fn what_is_wrong_is_said_with_its_place() {
             "2:12: topic \"a b\" contains ' '; white space and control characters are not allowed",
         ),
         (
-            "[plugins.a]\nhttp = []\nsecrets = {}",
-            "2:1: `http` is not supported by this version\n3:1: `secrets` is not supported by this version; a value in `config` may be `env:NAME` or `file:PATH`",
+            "[plugins.a]\nhttp = []\nsecrets = { k = \"v\" }",
+            "2:1: `http` is not supported by this version\n3:17: a secret does not stand in the file; write `env:NAME` or `file:PATH`, where it is",
         ),
         (
             "[plugins.a.retry]\nmax_attempts = 0\nmultiplier = 0.5",

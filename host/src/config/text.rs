@@ -8,7 +8,7 @@ use std::str::FromStr;
 use crate::backend::{BackendError, QueueName};
 use crate::plugin::TrustedKey;
 use crate::topic::{Pattern, TopicError};
-use crate::value::written_as_text;
+use crate::value::{Setting, written_as_text};
 
 /// The name of a plugin or a group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,10 @@ pub(super) struct Key(pub(super) TrustedKey);
 /// The name of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Queue(pub(super) QueueName);
+
+/// Where a secret is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reference(pub(super) Setting);
 
 /// What is logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +95,21 @@ impl FromStr for Queue {
     }
 }
 
+impl FromStr for Reference {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match Setting::new(text) {
+            // Not with the text, which may be the secret.
+            Setting::Plain(_) => Err(
+                "a secret does not stand in the file; write `env:NAME` or `file:PATH`, where it is"
+                    .to_owned(),
+            ),
+            reference => Ok(Self(reference)),
+        }
+    }
+}
+
 impl FromStr for Filter {
     type Err = String;
 
@@ -103,6 +122,12 @@ impl FromStr for Filter {
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -143,6 +168,14 @@ impl fmt::Display for Filter {
         f.write_str(&self.0)
     }
 }
+
+written_as_text!(Reference, Text, "where a secret is, `env:NAME` or `file:PATH`", {
+    "type": "string",
+    "pattern": "^(env|file):.+",
+    "description": "Where the secret is: `env:NAME` is a variable, `file:PATH` a file.",
+    "examples": ["env:NAME", "file:PATH"],
+    "x-type": "reference",
+});
 
 written_as_text!(Name, Text, "a name of letters, digits, `-` and `_`", {
     "type": "string",

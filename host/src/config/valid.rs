@@ -202,6 +202,14 @@ impl Checker<'_> {
             let message = format!("`weight` is {weight}; it must be {least} to {most}");
             self.problem(&table, "weight", message);
         }
+        let secrets = &["plugins", name, "secrets"];
+        for key in section.secrets.keys() {
+            if section.config.contains_key(key) {
+                let message =
+                    format!("`{key}` is in `config` as well; give one of them another name");
+                self.problem(secrets, key, message);
+            }
+        }
         let base = self.written.base(&["plugins", name, "file"]);
         let topics =
             |list: Vec<super::text::Topic>| list.into_iter().map(|topic| topic.0).collect();
@@ -214,8 +222,14 @@ impl Checker<'_> {
                 request: section.request.map(topics).unwrap_or_default(),
                 state: section.state.unwrap_or_default(),
                 config: Default::default(),
+                secrets: Default::default(),
             },
             settings: section.config,
+            secrets: section
+                .secrets
+                .into_iter()
+                .map(|(key, reference)| (key, reference.0))
+                .collect(),
             form: section.wire.map(Into::into).unwrap_or_default(),
             receiving: section.receiving,
             dead_letter_queue: section.dead_letter_queue.map(|queue| queue.0),

@@ -26,7 +26,7 @@ pub struct Inspection {
     pub core_modules: usize,
     /// Core instances that one instance of it makes.
     pub core_instances: usize,
-    /// Linear memory that one instance starts with, in bytes.
+    /// Linear memory that one instance starts with, in bytes; [`u64::MAX`] if it is more.
     pub initial_memory: u64,
     /// What the SDK says of itself.
     pub sdk: BTreeMap<String, String>,
@@ -42,9 +42,13 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, GuestError> {
     Ok(found)
 }
 
-/// The interfaces that a component imports.
-pub(super) fn imports(bytes: &[u8]) -> Result<Vec<String>, GuestError> {
-    Ok(read(bytes)?.imports)
+/// The interfaces that a component of a known world imports.
+pub(super) fn world(bytes: &[u8]) -> Result<Vec<String>, GuestError> {
+    let found = read(bytes)?;
+    match found.world {
+        Some(_) => Ok(found.imports),
+        None => Err(unknown_world(&found.exports, &[super::v0_1::EXPORT])),
+    }
 }
 
 /// All but the digest.
@@ -96,7 +100,9 @@ fn read(bytes: &[u8]) -> Result<Inspection, GuestError> {
             }
             Payload::MemorySection(section) => {
                 for memory in section {
-                    found.initial_memory += memory.map_err(malformed)?.initial * 65_536;
+                    // The file may claim any number.
+                    let bytes = memory.map_err(malformed)?.initial.saturating_mul(65_536);
+                    found.initial_memory = found.initial_memory.saturating_add(bytes);
                 }
             }
             Payload::CustomSection(section) if section.name() == "sandbar:sdk" => {
@@ -145,7 +151,7 @@ fn check_is_component(bytes: &[u8]) -> Result<(), GuestError> {
 }
 
 /// The error for a component whose exports fit nothing.
-pub(super) fn unknown_world(exports: &[String], wanted: &[&str]) -> GuestError {
+fn unknown_world(exports: &[String], wanted: &[&str]) -> GuestError {
     let has = if exports.is_empty() {
         "nothing".to_owned()
     } else {

@@ -128,14 +128,10 @@ impl Engine {
     }
 
     fn prepare(&self, binary: &Binary) -> Result<Loaded, GuestError> {
-        let imports = inspect::imports(binary.bytes())?;
+        // What cannot be served is not compiled.
+        let imports = inspect::world(binary.bytes())?;
         let component = self.component(binary)?;
         let kind = component.component_type();
-        let exports = kind.exports(&self.engine);
-        let exports: Vec<String> = exports.map(|(name, _)| name.to_owned()).collect();
-        if !exports.iter().any(|name| name == v0_1::EXPORT) {
-            return Err(inspect::unknown_world(&exports, &[v0_1::EXPORT]));
-        }
         let needed = kind.imports(&self.engine);
         let needed: Vec<String> = needed.map(|(name, _)| name.to_owned()).collect();
         inspect::check_imports(&needed, &wasi::OFFERED)?;

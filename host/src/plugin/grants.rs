@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Secrets;
 use crate::topic::{Pattern, TopicName};
 
 /// What the operator granted to one plugin.
@@ -19,6 +20,17 @@ pub struct Grants {
     pub state: bool,
     /// What it reads as its configuration.
     pub config: BTreeMap<String, String>,
+    /// What it reads beside that, and nobody else.
+    pub secrets: Secrets,
+}
+
+/// What a guest reads, and what of it nobody else is to see.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Readable {
+    /// Everything by its name, secrets included.
+    pub(crate) values: BTreeMap<String, String>,
+    /// Taken out of whatever the host writes.
+    pub(crate) secrets: Secrets,
 }
 
 impl Grants {
@@ -32,6 +44,7 @@ impl Grants {
             request: all,
             state: true,
             config: BTreeMap::new(),
+            secrets: Secrets::default(),
         }
     }
 
@@ -45,6 +58,17 @@ impl Grants {
     #[must_use]
     pub fn may_request(&self, topic: &TopicName) -> bool {
         self.request.iter().any(|pattern| pattern.matches(topic))
+    }
+
+    /// What it reads as its configuration, secrets included.
+    pub(crate) fn readable(&self) -> Readable {
+        let mut values = self.config.clone();
+        let secrets = self.secrets.values();
+        values.extend(secrets.map(|(name, value)| (name.clone(), value.clone())));
+        Readable {
+            values,
+            secrets: self.secrets.clone(),
+        }
     }
 
     /// One line for people: `publish quake.alert; state`.
@@ -67,6 +91,10 @@ impl Grants {
         if !self.config.is_empty() {
             let names: Vec<&str> = self.config.keys().map(String::as_str).collect();
             parts.push(format!("config {}", names.join(", ")));
+        }
+        if !self.secrets.is_empty() {
+            let names: Vec<&str> = self.secrets.names().collect();
+            parts.push(format!("secrets {}", names.join(", ")));
         }
         if parts.is_empty() {
             "nothing but replies".to_owned()

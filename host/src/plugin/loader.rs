@@ -183,15 +183,16 @@ impl Loader {
             Ok(guest) => guest.map_err(failed)?,
             Err(error) => return Err(refused(format!("the compiler failed: {error}"))),
         };
+        let config = Arc::new(grants.readable());
         let mut probe = guest
-            .instantiate(&name, &Arc::new(grants.config.clone()), &limits)
+            .instantiate(&name, &config, &limits)
             .await
             .map_err(failed)?;
         let declared = probe.routes().await.map_err(failed)?;
         drop(probe);
         let routes = check_routes(&name, declared, &grants).map_err(refused)?;
         let imports = guest.imports().to_vec();
-        let pool = Pool::new(name.clone(), guest, grants.config.clone(), limits.clone());
+        let pool = Pool::new(name.clone(), guest, config, limits.clone());
         let plugin = Plugin {
             name,
             file: file.clone(),

@@ -3,11 +3,10 @@
 //! Waiting for a turn is event-driven and fair (`plugin/turns.rs`). An instance handles one message at a time, is retired
 //! after a number of calls that nobody can rely on, and never comes back after a failure.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::turns::{Turn, Turns};
-use super::{Isolation, Limits};
+use super::{Isolation, Limits, Readable};
 use crate::guest::{Guest, GuestError, Instance};
 
 /// An instance is retired after a number of calls drawn from this range.
@@ -17,7 +16,7 @@ const USES: std::ops::Range<u32> = 50_000..100_000;
 pub(super) struct Pool {
     name: Arc<str>,
     guest: Guest,
-    config: Arc<BTreeMap<String, String>>,
+    config: Arc<Readable>,
     limits: Limits,
     turns: Turns<Warm>,
 }
@@ -50,17 +49,12 @@ impl Slot<'_> {
 }
 
 impl Pool {
-    pub(super) fn new(
-        name: Arc<str>,
-        guest: Guest,
-        config: BTreeMap<String, String>,
-        limits: Limits,
-    ) -> Self {
+    pub(super) fn new(name: Arc<str>, guest: Guest, config: Arc<Readable>, limits: Limits) -> Self {
         let turns = Turns::new(limits.concurrency);
         Self {
             name,
             guest,
-            config: Arc::new(config),
+            config,
             limits,
             turns,
         }

@@ -32,6 +32,23 @@ pub(crate) fn publish_many(count: String, ctx: &Context) -> Result<String> {
     Ok(count)
 }
 
+/// Publishes a message with as many bytes to `out.huge` as the content says.
+#[command("bad.publish-huge")]
+pub(crate) fn publish_huge(bytes: String, ctx: &Context) -> Result<()> {
+    Ok(ctx.publish("out.huge", vec![b'x'; bytes.trim().parse::<usize>()?])?)
+}
+
+/// Writes as many keys as the content says first, with as many bytes each as it says then.
+#[command("bad.state-flood")]
+pub(crate) fn state_flood(content: String, ctx: &Context) -> Result<()> {
+    let (keys, bytes) = content.split_once(' ').unwrap_or((&content, "1"));
+    let value = vec![b'x'; bytes.parse::<usize>()?];
+    for key in 0..keys.parse::<u32>()? {
+        ctx.state().set(&format!("flood.{key}"), value.clone())?;
+    }
+    Ok(())
+}
+
 /// Asks the topic that is the first word of the content, with the rest as content, for as many milliseconds as the header
 /// `timeout-ms` says (1,000 without one); replies with the answer.
 #[command("bad.request")]

@@ -23,12 +23,13 @@ pub(crate) fn trap(how: String) {
     panic!("trapped: {how}");
 }
 
-/// Allocates until there is no more.
+/// Allocates until there is no more: pieces of a mebibyte, or small ones if the content is `small`.
 #[command("bad.memory")]
-pub(crate) fn memory() {
+pub(crate) fn memory(pieces: String) {
+    let size = if pieces == "small" { 48 } else { 1 << 20 };
     let mut kept = Vec::new();
     while black_box(true) {
-        kept.push(black_box(vec![1_u8; 1 << 20]));
+        kept.push(black_box(vec![1_u8; size]));
     }
 }
 

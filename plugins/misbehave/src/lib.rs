@@ -2,6 +2,7 @@
 
 mod effects;
 mod hog;
+mod leak;
 mod outcome;
 mod replayed;
 mod report;
@@ -23,12 +24,15 @@ sandbar_guest::plugin!(
     effects::publish_forbidden,
     effects::publish_then_fail,
     effects::publish_many,
+    effects::publish_huge,
+    effects::state_flood,
     effects::request,
     effects::state,
     effects::ledger,
     effects::first_event,
     effects::second_event,
     effects::event_fails,
+    leak::leak,
     replayed::replay,
     report::wasi,
     report::context,

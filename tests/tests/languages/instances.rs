@@ -1,6 +1,5 @@
 //! Instances of large components: as many as a host may need, and nothing of one message in the next.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ async fn many(language: Language) {
     let began = Instant::now();
     let guest = Engine::new().unwrap().load(&bytes).unwrap();
     let compiled = began.elapsed();
-    let (plugin, config): (Arc<str>, _) = ("echo".into(), Arc::new(BTreeMap::new()));
+    let (plugin, config): (Arc<str>, _) = ("echo".into(), Arc::default());
     let limits = Limits::default();
     let began = Instant::now();
     let mut instances = Vec::new();

@@ -198,11 +198,12 @@ impl state::Host for State {
 
 impl config::Host for State {
     fn get(&mut self, name: String) -> Option<String> {
-        self.config.get(&name).cloned()
+        self.config.values.get(&name).cloned()
     }
 
     fn all(&mut self) -> Vec<(String, String)> {
         self.config
+            .values
             .iter()
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect()
