@@ -298,6 +298,12 @@ impl Host {
         self.log.lock().unwrap().clone()
     }
 
+    /// The number of its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, name: &str) {
         signal(self.child.id(), name);

@@ -45,6 +45,9 @@ const MAX_REQUESTS: usize = 256;
 /// How many bytes of requests of one connection an owner holds at once. The next request waits.
 const MAX_BYTES: usize = 2 * MAX_FRAME;
 
+/// How many items a list of a request has, at most: as many as a connection may hold deliveries.
+const MAX_LIST: usize = MAX_HELD;
+
 /// How many deliveries one request gets, at most.
 const MAX_RECEIVED: usize = 1024;
 

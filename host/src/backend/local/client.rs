@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 
-use super::MAX_REQUESTS;
 use super::answer::{Answer, Report, UNEXPECTED};
 use super::budget::Budget;
 use super::connection::{Connection, Unsent};
 use super::protocol::{Call, Operation, Spec};
+use super::{MAX_LIST, MAX_REQUESTS};
 use crate::backend::{
     Backend, BackendError, Capabilities, DeclaredQueue, Delivery, Health, Outgoing, Overview,
     PollingSource, PublishError, Queue, QueueName, QueueSpec, Receipt, SettleError, Settlement,
@@ -125,6 +125,13 @@ impl Backend for LocalBackend {
     }
 
     async fn declare_queue(&self, spec: QueueSpec) -> Result<DeclaredQueue, BackendError> {
+        if spec.topics.len() > MAX_LIST {
+            return Err(BackendError::Invalid(format!(
+                "queue `{}` has {} topics and may have {MAX_LIST}; use patterns",
+                spec.name,
+                spec.topics.len()
+            )));
+        }
         match self.call(Call::DeclareQueue(Spec::from(&spec))).await? {
             Answer::Declared(declared) => Ok(declared),
             other => Err(other.into_error()),

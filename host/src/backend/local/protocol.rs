@@ -14,11 +14,13 @@ use crate::message::Strategy;
 use crate::store::{Reason, Report};
 
 mod faults;
+mod list;
 mod operation;
 #[cfg(test)]
 mod tests;
 
 pub(super) use faults::{Fault, Refusal, StoreFault, Unsettled};
+use list::bounded;
 pub(super) use operation::{Kept, Operated, Operation, Status};
 
 /// From a client to the owner.
@@ -39,14 +41,15 @@ pub(super) enum Call<'a> {
     GetQueue(&'a str),
     DeleteQueue(&'a str),
     DeleteTopic(&'a str),
-    Publish(#[serde(borrow)] Vec<Sent<'a>>),
+    Publish(#[serde(borrow, deserialize_with = "bounded")] Vec<Sent<'a>>),
     Receive {
         queue: &'a str,
         max: u32,
         wait: Duration,
     },
-    Settle(#[serde(borrow)] Vec<Ending<'a>>),
+    Settle(#[serde(borrow, deserialize_with = "bounded")] Vec<Ending<'a>>),
     Extend {
+        #[serde(deserialize_with = "bounded")]
         tokens: Vec<Mark>,
         lease: Duration,
     },
@@ -111,7 +114,7 @@ pub(super) enum Reply<'a> {
 pub(super) struct Spec<'a> {
     pub(super) name: &'a str,
     pub(super) group: &'a str,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded")]
     pub(super) topics: Vec<&'a str>,
     pub(super) dead_letter: Option<&'a str>,
     pub(super) lease: Duration,
@@ -183,7 +186,7 @@ pub(super) struct Ending<'a> {
     pub(super) token: Mark,
     #[serde(borrow)]
     pub(super) verdict: Sentence<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "bounded")]
     pub(super) publishes: Vec<Sent<'a>>,
     #[serde(borrow)]
     pub(super) state: Option<Changes<'a>>,

@@ -8,6 +8,8 @@ use crate::wire::Packet;
 
 /// Numbers, flags and lengths around a value, with the names, which are at most 255 bytes each.
 const AROUND: usize = 1 << 10;
+/// What a settlement counts at least, so that no piece of a batch has more than [`super::MAX_LIST`] of them.
+const SETTLEMENT: usize = 256;
 /// The lengths of a name and a value.
 const PAIR: usize = 10;
 
@@ -54,7 +56,7 @@ pub(super) fn settlement(settlement: &Settlement) -> usize {
         Verdict::Ack => 0,
     };
     let publishes: usize = settlement.effects.publishes.iter().map(outgoing).sum();
-    verdict + publishes + settlement.effects.state.as_deref().map_or(0, changes) + 64
+    verdict + publishes + settlement.effects.state.as_deref().map_or(0, changes) + SETTLEMENT
 }
 
 fn changes(state: &StateEffects) -> usize {
