@@ -279,12 +279,22 @@ impl Shared {
         name: &str,
         change: impl FnOnce(&mut History) -> T,
     ) -> Result<Option<T>, RegistryError> {
+        self.write_by(name, None, change)
+    }
+
+    /// The same, with who wished it where the history does not say.
+    fn write_by<T>(
+        &self,
+        name: &str,
+        who: Option<&str>,
+        change: impl FnOnce(&mut History) -> T,
+    ) -> Result<Option<T>, RegistryError> {
         let Some(registry) = &self.registry else {
             return Ok(None);
         };
         let mut history = registry.read(name)?;
         let changed = change(&mut history);
-        registry.write(name, &mut history)?;
+        registry.write_by(name, &mut history, who)?;
         Ok(Some(changed))
     }
 }

@@ -1,23 +1,31 @@
 //! What is remembered of plugins in the data folder: their last versions with the components themselves, which of them an
 //! operator chose, who is paused or removed.
 //!
+//! `plugins/audit.jsonl` has a line for everything that ever happened to them, and is only appended to.
+//!
 //! `plugins/NAME.json` and `plugins/sha256-….wasm`, each written under another name, flushed and renamed: whatever happens,
 //! there is the old file or the new one, whole. A component is there before anything refers to it. Nothing is loaded and
 //! nothing is served here, and what the entries mean is in `registry/history.rs`.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::clock;
+
+mod audit;
 mod history;
 
+pub use audit::{AuditEntry, Event};
 pub use history::{Choice, Chosen, History, Record, Trial, Verdict};
 
 /// The folder within the data folder.
 const FOLDER: &str = "plugins";
 /// What the name of a signature ends with, after that of its component.
 const SIGNATURE: &str = ".minisig";
+/// The audit log.
+const AUDIT: &str = "audit.jsonl";
 /// How many versions of a plugin are kept when nothing else is said; as many failed ones are remembered.
 pub const DEFAULT_KEEP: usize = 10;
 
@@ -99,7 +107,20 @@ impl Registry {
     /// # Errors
     /// [`RegistryError`], with what to do about it; what was remembered before still is.
     pub fn write(&self, name: &str, history: &mut History) -> Result<(), RegistryError> {
-        self.add(name, history)?;
+        self.write_by(name, history, None)
+    }
+
+    /// The same, with who wished it where the history does not say.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_by(
+        &self,
+        name: &str,
+        history: &mut History,
+        who: Option<&str>,
+    ) -> Result<(), RegistryError> {
+        self.add_by(name, history, who)?;
         self.forget();
         Ok(())
     }
@@ -109,10 +130,46 @@ impl Registry {
     /// # Errors
     /// As [`Self::write`].
     pub fn add(&self, name: &str, history: &mut History) -> Result<(), RegistryError> {
+        self.add_by(name, history, None)
+    }
+
+    fn add_by(
+        &self,
+        name: &str,
+        history: &mut History,
+        who: Option<&str>,
+    ) -> Result<(), RegistryError> {
+        let before = self.read(name)?;
+        // Before it is so: what happened is in the log, and after a crash between the two it is there twice.
+        self.audit(&audit::news(name, &before, history, clock::now_ms(), who))?;
         history.prune(self.keep);
         let text = serde_json::to_vec_pretty(&*history).map_err(io::Error::from);
         let text = text.map_err(|error| at(&self.dir, error))?;
         self.put(&format!("{name}.json"), &text)
+    }
+
+    /// Appends to the audit log.
+    fn audit(&self, entries: &[AuditEntry]) -> Result<(), RegistryError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let path = self.dir.join(AUDIT);
+        let append = || {
+            let mut options = OpenOptions::new();
+            let mut file = options.read(true).append(true).create(true).open(&path)?;
+            let mut text = Vec::new();
+            if !ends_with_a_line(&mut file)? {
+                text.push(b'\n');
+            }
+            for entry in entries {
+                serde_json::to_writer(&mut text, entry)?;
+                text.push(b'\n');
+            }
+            // In one piece, so that whoever reads meanwhile sees whole lines.
+            file.write_all(&text)?;
+            file.sync_data()
+        };
+        append().map_err(|error| at(&path, error))
     }
 
     /// Keeps a component, from when on it can be referred to.
@@ -190,11 +247,46 @@ pub fn is_deployed(data: &Path, name: &str) -> bool {
     history.is_ok_and(|history| matches!(history.choose(None), Choice::Kept(_)))
 }
 
+/// Everything that happened to the plugins of a data folder, the oldest first, whoever has it at the moment. What cannot be read
+/// is left out and counted.
+///
+/// # Errors
+/// [`RegistryError::File`] when the file cannot be read.
+pub fn audit_log(data: &Path) -> Result<(Vec<AuditEntry>, usize), RegistryError> {
+    let path = data.join(FOLDER).join(AUDIT);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        Err(error) => return Err(at(&path, error)),
+    };
+    let mut entries = Vec::new();
+    let mut illegible = 0;
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        match serde_json::from_str(line) {
+            Ok(entry) => entries.push(entry),
+            // The power was cut while it was written.
+            Err(_) => illegible += 1,
+        }
+    }
+    Ok((entries, illegible))
+}
+
 /// The component of a digest that is kept in a data folder, whoever has it at the moment.
 #[must_use]
 pub fn kept_component(data: &Path, digest: &str) -> Option<PathBuf> {
     let path = data.join(FOLDER).join(file_of(digest));
     path.is_file().then_some(path)
+}
+
+/// Whether what is appended begins a line; the last one may have been cut off by a crash.
+fn ends_with_a_line(file: &mut File) -> io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(true);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
 }
 
 fn names(dir: &Path) -> Result<Vec<String>, RegistryError> {

@@ -8,6 +8,8 @@
     reason = "a failure shall end the test, and what is skipped shall be said"
 )]
 
+#[path = "cli/audit.rs"]
+mod audit;
 #[path = "cli/configuration.rs"]
 mod configuration;
 #[path = "cli/demo.rs"]

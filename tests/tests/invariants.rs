@@ -133,6 +133,7 @@ fn pure_modules_wait_for_nothing_and_read_no_clock() {
         "store/report",
         "store/sqlite/flush/patience",
         "plugin/secrets",
+        "registry/audit",
         "registry/history",
         "rollout",
         "watch/rest",

@@ -14,6 +14,7 @@ use sandbar::rollout::{Policy, Share};
 
 use super::{Ended, Usage};
 
+mod audit;
 mod canary;
 mod shadow;
 mod show;
@@ -78,6 +79,8 @@ enum Verb {
     Remove(Named),
     /// List the versions of a plugin, those that were refused as well
     History(Named),
+    /// List everything that ever happened to plugins: who changed what, when, to which digest, and what came of it
+    Audit(audit::Audit),
 }
 
 /// How a version is tried.
@@ -135,6 +138,9 @@ struct Named {
 
 impl Plugins {
     pub(super) async fn run(self, config: &Config) -> anyhow::Result<Ended> {
+        if let Verb::Audit(audit) = &self.verb {
+            return audit.run(config);
+        }
         let (question, json) = self.verb.question()?;
         let host = connect(config).await?;
         let answer = async {
@@ -183,13 +189,20 @@ impl Verb {
                 let who = who();
                 (Question::Rollback { name, to, who }, json)
             }
-            Self::Pause(Named { name, json }) => (Question::Pause { name }, json),
-            Self::Resume(Named { name, json }) => (Question::Resume { name }, json),
+            Self::Pause(Named { name, json }) => {
+                let who = who();
+                (Question::Pause { name, who }, json)
+            }
+            Self::Resume(Named { name, json }) => {
+                let who = who();
+                (Question::Resume { name, who }, json)
+            }
             Self::Remove(Named { name, json }) => {
                 let who = who();
                 (Question::Remove { name, who }, json)
             }
             Self::History(Named { name, json }) => (Question::History { name }, json),
+            Self::Audit(_) => anyhow::bail!("the audit log is a file"),
         })
     }
 }

@@ -106,7 +106,7 @@ impl Shared {
         let plugin = promoted.map_err(|error| error.to_string())?.ok_or_else(|| {
             format!("the version of `{name}` was withdrawn meanwhile; `sandbar plugins history {name}` says why")
         })?;
-        let written = self.write(name, |history| {
+        let written = self.write_by(name, who, |history| {
             history.chosen = Some(chosen(&plugin.digest));
             history.before = self.host.before(name);
             history.promote(clock::now_ms(), who)

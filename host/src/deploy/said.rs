@@ -78,11 +78,15 @@ pub enum Question {
     Pause {
         /// Whose.
         name: String,
+        /// Who wishes it.
+        who: String,
     },
     /// Has them handled again.
     Resume {
         /// Whose.
         name: String,
+        /// Who wishes it.
+        who: String,
     },
     /// Stops to serve it.
     Remove {

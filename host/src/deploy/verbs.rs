@@ -67,8 +67,8 @@ impl Shared {
             Question::Unshadow { name } => self.unshadow(&name).await,
             Question::Promote { name, who } => self.promote(&name, &who).await,
             Question::Rollback { name, to, who } => self.rollback(&name, to, &who).await,
-            Question::Pause { name } => self.pause(&name, true).await,
-            Question::Resume { name } => self.pause(&name, false).await,
+            Question::Pause { name, who } => self.pause(&name, true, &who).await,
+            Question::Resume { name, who } => self.pause(&name, false, &who).await,
             Question::Remove { name, who } => self.remove(&name, &who).await,
             Question::History { name } => self.versions(&name),
         };
@@ -266,12 +266,12 @@ impl Shared {
         Ok(Answer::Served { outcome, version })
     }
 
-    async fn pause(&self, name: &str, pause: bool) -> Result<Answer, String> {
+    async fn pause(&self, name: &str, pause: bool, who: &str) -> Result<Answer, String> {
         let _state = self.state.lock().await;
         if !self.host.pause(name, pause) {
             return Err(self.unknown(name));
         }
-        let written = self.write(name, |history| history.paused = pause);
+        let written = self.write_by(name, Some(who), |history| history.paused = pause);
         written.map_err(|error| format!("it is so until the host ends: {error}"))?;
         Ok(Answer::Paused(pause))
     }
