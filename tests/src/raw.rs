@@ -91,3 +91,15 @@ impl Raw {
             .expect("a module that fits the world")
     }
 }
+
+/// Appends a number as WebAssembly writes it: seven bits in each byte, the lowest first.
+pub fn leb(mut number: usize, to: &mut Vec<u8>) {
+    loop {
+        let low = u8::try_from(number & 0x7f).unwrap_or(0x7f);
+        number >>= 7;
+        match number {
+            0 => return to.push(low),
+            _ => to.push(low | 0x80),
+        }
+    }
+}

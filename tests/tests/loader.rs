@@ -15,7 +15,7 @@ use sandbar::guest::{Engine, GuestError, inspect};
 use sandbar::plugin::Limits;
 use sandbar_tests::contract::Outcome;
 use sandbar_tests::guests::guest;
-use sandbar_tests::raw::Raw;
+use sandbar_tests::raw::{Raw, leb};
 use sandbar_tests::settings::{chosen, seed};
 use tokio::time::Instant;
 
@@ -127,17 +127,6 @@ impl Files {
             }
         }
         file
-    }
-}
-
-fn leb(mut number: usize, to: &mut Vec<u8>) {
-    loop {
-        let low = u8::try_from(number & 0x7f).unwrap();
-        number >>= 7;
-        match number {
-            0 => return to.push(low),
-            _ => to.push(low | 0x80),
-        }
     }
 }
 

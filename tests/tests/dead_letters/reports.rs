@@ -5,17 +5,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandbar::backend::{Opened, Outgoing, open};
+use sandbar::backend::{Opened, open};
 use sandbar::control::{Host, HostOptions, ServedPlugin};
 use sandbar::guest::Engine;
 use sandbar::message::{Message, Payload};
 use sandbar::plugin::{Grants, Loader, Plugin, PluginSpec};
 use sandbar::retry::RetryPolicy;
-use sandbar::store::{Journal, KeptLetter, LetterFilter, Reason, Report, Step};
+use sandbar::store::{Journal, KeptLetter, Reason, Report, Step};
 use sandbar::trial::{self, Ended, Run, Trial};
 use sandbar::wire::Form;
 use sandbar_tests::contract::{Failure, Outcome};
 use sandbar_tests::guests::{guest, misbehave_with_lines, version_of};
+
+use super::served::{letter_of, send};
 
 /// Milliseconds of the time limit.
 const TIME: u64 = 300;
@@ -50,30 +52,6 @@ async fn host(opened: &Opened, component: &Path) -> Result<Host, Failure> {
     Ok(Host::start(opened.backend.clone(), opened.store.clone(), options).await?)
 }
 
-async fn send(opened: &Opened, topic: &str, content: &str) -> Outcome {
-    let message = Message::new(topic.parse()?, Payload::text(content));
-    for sent in opened.backend.publish(vec![Outgoing::new(message)]).await {
-        sent?;
-    }
-    Ok(())
-}
-
-async fn letter(opened: &Opened, topic: &str) -> Result<KeptLetter, Failure> {
-    let filter = LetterFilter {
-        topic: Some(topic.parse()?),
-        ..LetterFilter::default()
-    };
-    for _ in 0..4_000 {
-        let page = opened.store.letters(&filter, None, 1).await?;
-        if let Some(letter) = page.letters.first() {
-            let kept = opened.store.letter(letter.id).await?;
-            return kept.ok_or_else(|| "it is gone".into());
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    Err(format!("no dead letter of {topic}").into())
-}
-
 fn report(kept: &KeptLetter) -> Result<&Report, Failure> {
     let report = kept.history.report.as_deref();
     report.ok_or_else(|| "there is no report".into())
@@ -99,7 +77,7 @@ async fn a_crash_says_where_it_was_and_what_came_before() -> Outcome {
     let host = host(&opened, &guest("misbehave")).await?;
 
     send(&opened, "bad.trap", "a\u{1b}[31mb").await?;
-    let kept = letter(&opened, "bad.trap").await?;
+    let kept = letter_of(&opened, "bad.trap").await?;
     assert_eq!(kept.letter.reason, Reason::Trap);
     let trapped = report(&kept)?;
     let names = functions(trapped);
@@ -127,7 +105,7 @@ async fn a_crash_says_where_it_was_and_what_came_before() -> Outcome {
     assert_eq!(of, MEMORY);
 
     send(&opened, "bad.loop", "").await?;
-    let kept = letter(&opened, "bad.loop").await?;
+    let kept = letter_of(&opened, "bad.loop").await?;
     let looped = report(&kept)?;
     let names = functions(looped);
     assert!(
@@ -138,26 +116,26 @@ async fn a_crash_says_where_it_was_and_what_came_before() -> Outcome {
     assert!(time >= TIME && of == TIME, "{time} of {of}");
 
     send(&opened, "bad.memory", "").await?;
-    let kept = letter(&opened, "bad.memory").await?;
+    let kept = letter_of(&opened, "bad.memory").await?;
     let (asked, of) = used(report(&kept)?, "memory")?;
     assert!(asked > MEMORY && of == MEMORY, "{asked} of {of}");
 
     // A flood leaves its last lines, of those that were logged.
     send(&opened, "bad.log-flood", "40").await?;
     send(&opened, "bad.fail", "after a flood").await?;
-    let kept = letter(&opened, "bad.fail").await?;
+    let kept = letter_of(&opened, "bad.fail").await?;
     assert_eq!(kept.letter.reason, Reason::Failed);
     let failed = report(&kept)?;
     assert!(failed.trace.is_empty(), "it has not crashed: {failed:?}");
     assert!(failed.log.is_empty(), "of another message: {failed:?}");
 
     // What is on disk says the same.
-    let before = report(&letter(&opened, "bad.trap").await?)?.clone();
+    let before = report(&letter_of(&opened, "bad.trap").await?)?.clone();
     assert!(host.stop(Duration::from_secs(5)).await);
     opened.backend.close().await;
     drop(opened);
     let opened = open("embedded", folder.path()).await?;
-    assert_eq!(*report(&letter(&opened, "bad.trap").await?)?, before);
+    assert_eq!(*report(&letter_of(&opened, "bad.trap").await?)?, before);
     Ok(())
 }
 
@@ -179,7 +157,7 @@ async fn what_was_not_granted_is_the_reason_with_the_line_to_add() -> Outcome {
         ),
     ] {
         send(&opened, topic, content).await?;
-        let kept = letter(&opened, topic).await?;
+        let kept = letter_of(&opened, topic).await?;
         assert_eq!(kept.letter.reason, Reason::Forbidden, "{kept:?}");
         assert!(kept.letter.error.contains(line), "{}", kept.letter.error);
         let refused = &report(&kept)?.refused;
@@ -217,7 +195,7 @@ async fn a_failed_attempt_is_run_again_exactly() -> Outcome {
     };
     set("one").await?;
     send(&opened, "bad.replay", "x").await?;
-    let kept = letter(&opened, "bad.replay").await?;
+    let kept = letter_of(&opened, "bad.replay").await?;
     let error = kept.letter.error.clone();
     assert!(error.starts_with("1 one [fail] 1 {"), "{error}");
     set("two").await?;
@@ -292,7 +270,7 @@ async fn a_component_with_line_tables_says_in_which_line() -> Outcome {
     let opened = open("memory", folder.path()).await?;
     let host = host(&opened, &misbehave_with_lines()).await?;
     send(&opened, "bad.trap", "abort").await?;
-    let kept = letter(&opened, "bad.trap").await?;
+    let kept = letter_of(&opened, "bad.trap").await?;
     let report = report(&kept)?;
     let mut frames = report.trace.iter();
     let own = frames.find(|frame| frame.function.ends_with("trap"));

@@ -43,7 +43,7 @@ fn message(topic: &str, content: &str) -> Result<Message, Failure> {
     Ok(Message::new(topic.parse()?, Payload::text(content)))
 }
 
-async fn send(opened: &Opened, topic: &str, content: &str) -> Result<Message, Failure> {
+pub(crate) async fn send(opened: &Opened, topic: &str, content: &str) -> Result<Message, Failure> {
     let message = message(topic, content)?;
     for sent in opened
         .backend
@@ -56,7 +56,7 @@ async fn send(opened: &Opened, topic: &str, content: &str) -> Result<Message, Fa
 }
 
 /// The letter of a topic, when it is there.
-async fn letter_of(opened: &Opened, topic: &str) -> Result<KeptLetter, Failure> {
+pub(crate) async fn letter_of(opened: &Opened, topic: &str) -> Result<KeptLetter, Failure> {
     let filter = LetterFilter {
         topic: Some(topic.parse()?),
         ..LetterFilter::default()

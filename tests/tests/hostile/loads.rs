@@ -7,7 +7,7 @@ use sandbar::guest::Engine;
 use sandbar::plugin::{Loader, Plugin, PluginSpec};
 use sandbar_tests::contract::{Failure, Outcome};
 use sandbar_tests::guests::guest;
-use sandbar_tests::raw::Raw;
+use sandbar_tests::raw::{Raw, leb};
 
 use super::neighbourhood::spec;
 
@@ -275,17 +275,6 @@ async fn types_of_great_depth() -> Outcome {
         nested = outer;
     }
     refused(&nested, "").await
-}
-
-fn leb(mut number: usize, to: &mut Vec<u8>) {
-    loop {
-        let low = u8::try_from(number & 0x7f).unwrap();
-        number >>= 7;
-        match number {
-            0 => return to.push(low),
-            _ => to.push(low | 0x80),
-        }
-    }
 }
 
 /// The neighbour of this test is every other one; the component is one that behaves.

@@ -4,7 +4,7 @@ use super::*;
 
 /// Whoever has to change these bytes has changed the protocol and counts up `VERSION`.
 #[test]
-fn version_3_is_written_like_this() {
+fn this_version_is_written_like_this() {
     let message = Note {
         topic: "t",
         identifier: Uuid::from_u128(1),
@@ -45,7 +45,7 @@ fn version_3_is_written_like_this() {
         b"\x01t\x10",
         &Uuid::from_u128(1).into_bytes(),
         b"\x01\x01r\x01\xc8\x01\x01\x01a\x01b\x03xyz",
-        b"\x09\x01e\x00\x01\x01d\x01q\x03\x01",
+        b"\x09\x01e\x00\x01\x01d\x01q\x03\x01\x00",
         b"\x00\x01\x01p\x01\x01k\x01\x01\x01k\x00",
     ];
     assert_eq!(bytes, expected.concat());
