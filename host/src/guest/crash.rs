@@ -11,10 +11,10 @@ use super::{OutOfTime, State, meter};
 use crate::store::{Frame, Reason, Report, Used};
 
 /// Functions that the one line of the error names.
-const NAMED: usize = 3;
+const NAMED: usize = 5;
 /// What the functions of runtimes and SDKs begin with: the trace has them, the one line is about the handler.
 const MACHINERY: [&str; 7] = [
-    "__",
+    "__rust",
     "abort",
     "alloc::",
     "core::",
