@@ -149,7 +149,7 @@ fn begin(schema: &str, kind: Kind) -> String {
     let lock = |shared: &str| {
         format!(
             "SELECT pg_advisory_xact_lock{shared}(hashtextextended(current_schema() || ':topology', 0)); \
-             SELECT topology, pg_current_xact_id()::text FROM meta"
+             SELECT topology, pg_current_xact_id()::text || '@' || pg_postmaster_start_time()::text FROM meta"
         )
     };
     match kind {

@@ -102,10 +102,15 @@ impl Session {
 
     /// What became of a transaction whose commit was in doubt. One that is still open is ended, for nobody else will.
     pub(crate) async fn fate(&mut self, number: &str) -> Result<Fate, Failure> {
+        let (number, started) = number.split_once('@').unwrap_or((number, ""));
         let mut tx = self.begin(Kind::Read).await?;
-        let query = tx
-            .query("SELECT pg_xact_status($1::text::xid8)")
-            .bind(number);
+        // A server that crashed forgets the numbers of transactions of which nothing had reached its disk, and gives them to
+        // others. It writes a checkpoint before it takes connections again: what is not older than that is somebody else's.
+        let sql = "SELECT CASE WHEN pg_postmaster_start_time()::text <> $2::text AND $1::text::numeric >= (
+                SELECT split_part(next_xid, ':', 1)::numeric * 4294967296 + split_part(next_xid, ':', 2)::numeric
+                FROM pg_control_checkpoint()
+            ) THEN 'aborted' ELSE pg_xact_status($1::text::xid8) END";
+        let query = tx.query(sql).bind(number).bind(started);
         let status: Option<String> = tx.one(query).await?;
         let fate = match status.as_deref() {
             Some("committed") => Fate::Committed,
