@@ -21,6 +21,7 @@ mod letter;
 mod letters;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+mod recorded;
 mod report;
 mod row;
 mod spec;
@@ -35,6 +36,7 @@ pub use letters::{
 #[cfg(feature = "postgres")]
 #[doc(hidden)]
 pub use postgres::bare as bare_postgres;
+pub(crate) use recorded::Recorded;
 pub use report::{Frame, Report, Used};
 
 /// Plugin state and dead letters.

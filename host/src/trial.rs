@@ -19,13 +19,12 @@ use crate::dispatch::{Circumstances, Conclusion, Kind, Outcome, Route, conclude,
 use crate::message::{Message, Payload};
 use crate::plugin::{Plugin, Secrets};
 use crate::retry::RetryPolicy;
-use crate::store::{DeadLetter, Journal, KeptLetter, Reason, Step, Store, StoreError, Versioned};
+use crate::store::{
+    DeadLetter, Journal, KeptLetter, Reason, Recorded, Step, Store, StoreError, Versioned,
+};
 use crate::wire::{self, Form};
 
 mod log;
-mod recorded;
-
-use recorded::Recorded;
 
 pub use log::LogLine;
 
@@ -110,7 +109,7 @@ pub async fn trial(
         grants: plugin.grants.clone(),
         limits: plugin.limits.clone(),
         store: match journal {
-            Some(journal) => Arc::new(Recorded::new(journal, Untouched(store))),
+            Some(journal) => Arc::new(Recorded::new(journal, Arc::new(Untouched(store)))),
             None => Arc::new(Untouched(store)),
         },
         client: None,

@@ -21,11 +21,7 @@ use crate::clock;
 use crate::dispatch::{Circumstances, Conclusion, Kind, Outcome, Route, conclude, guarded};
 use crate::message::Message;
 use crate::rollout::{Choice, Difference, Ends, Share, compare};
-use crate::store::{Journal, Step};
-
-mod found;
-
-use found::Found;
+use crate::store::{Journal, Recorded, Step};
 
 /// How many copies wait at most.
 const WAITING: usize = 64;
@@ -254,7 +250,7 @@ async fn one(version: &Version, copied: &Copied) -> Option<Vec<Difference>> {
         plugin: of.plugin.clone(),
         grants: of.grants.clone(),
         limits: of.limits.clone(),
-        store: Arc::new(Found::new(journal, of.store.clone())),
+        store: Arc::new(Recorded::new(journal, of.store.clone())),
         client: None,
     });
     let began = || {

@@ -1,20 +1,23 @@
-//! The state of a plugin as an earlier attempt found it.
+//! The state of a plugin as another attempt found it: the one that failed, or that of the live version.
+//!
+//! Only read: what is written stays in the call that wrote it.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::Untouched;
-use crate::store::{DeadLetter, Journal, Step, Store, StoreError, Versioned};
+use super::{DeadLetter, Journal, Step, Store, StoreError, Versioned};
 
 /// Answers with what was recorded; what was not asked then is answered with what is there now.
 #[derive(Debug)]
-pub(super) struct Recorded {
+pub(crate) struct Recorded {
     steps: Vec<Step>,
-    now: Untouched,
+    now: Arc<dyn Store>,
 }
 
 impl Recorded {
-    pub(super) fn new(journal: &Journal, now: Untouched) -> Self {
+    pub(crate) fn new(journal: &Journal, now: Arc<dyn Store>) -> Self {
         let steps = journal.steps.iter();
         let answers = |step: &&Step| matches!(step, Step::Read { .. } | Step::Listed { .. });
         Self {
