@@ -14,6 +14,8 @@ use sandbar_tests::servers::postgres::Postgres;
 mod command;
 #[path = "postgres/disk.rs"]
 mod disk;
+#[path = "postgres/doubt.rs"]
+mod doubt;
 #[path = "postgres/faults.rs"]
 mod faults;
 #[path = "postgres/hosts.rs"]

@@ -6,6 +6,7 @@
 
 pub mod bare;
 mod claim;
+mod commits;
 mod dead;
 mod failure;
 mod hosts;
@@ -24,11 +25,12 @@ mod write;
 
 pub(crate) use super::row::Columns;
 pub(crate) use claim::{CLAIM_BYTES, Claimed, Hold, Wanted};
+pub(crate) use commits::{Doubt, Fate};
 pub(crate) use failure::Failure;
 pub(crate) use keyed::Keys;
 pub(crate) use news::{News, Wire};
 pub(crate) use place::Place;
 pub(crate) use queues::Topology;
-pub(crate) use session::{CommitError, Fate, Kind, Session, Tx};
+pub(crate) use session::{CommitError, Kind, Session, Tx};
 pub(crate) use state::{StateKey, StateRow};
 pub(crate) use write::{First, NewRow, RetryRow};

@@ -44,6 +44,33 @@ async fn an_unreachable_server_is_an_error() -> Outcome {
     Ok(())
 }
 
+/// The tables of the first release are brought up to date, with what is in them.
+#[tokio::test]
+async fn tables_of_an_older_release_are_brought_up_to_date() -> Outcome {
+    let Some(server) = Postgres::shared() else {
+        return Ok(());
+    };
+    let older = options(server);
+    let broker = host(&older).await?;
+    let queue = broker.queue("q", &["t"]).await?;
+    broker.send("t", &["1"]).await?;
+    broker.backend.close().await;
+    let schema = &older.schema;
+    server.psql(&format!(
+        "DROP TABLE {schema}.writers, {schema}.commits; DROP SEQUENCE {schema}.writer_ids; \
+         UPDATE {schema}.meta SET schema_version = 1"
+    ));
+    let broker = host(&older).await?;
+    broker.send("t", &["2"]).await?;
+    assert_eq!(texts(&broker.take(&queue, 2).await?), ["1", "2"]);
+    assert_eq!(
+        server.psql(&format!("SELECT schema_version FROM {schema}.meta")),
+        "2"
+    );
+    broker.backend.close().await;
+    Ok(())
+}
+
 /// Tables of a newer release are refused and not touched; so are those of another program.
 #[tokio::test]
 async fn other_tables_are_refused() -> Outcome {
@@ -60,7 +87,7 @@ async fn other_tables_are_refused() -> Outcome {
     assert_eq!(
         error.to_string(),
         format!(
-            "PostgreSQL at 127.0.0.1:{}/postgres (schema {}) has schema version 99 and this release knows 1; \
+            "PostgreSQL at 127.0.0.1:{}/postgres (schema {}) has schema version 99 and this release knows 2; \
              use a newer release, or another schema",
             server.port(),
             newer.schema

@@ -15,9 +15,7 @@ use super::shared::{Backoff, Shared, Trouble, releaser};
 use crate::backend::table::millis;
 use crate::backend::{BackendError, Delivery, SettleError, Token};
 use crate::queue::Slot;
-use crate::store::postgres::{
-    CLAIM_BYTES, Claimed, CommitError, Failure, Hold, Kind, Session, Wanted,
-};
+use crate::store::postgres::{CLAIM_BYTES, Claimed, Failure, Hold, Kind, Session, Wanted};
 use crate::wire::Packet;
 
 /// What waits for a claimer.
@@ -202,14 +200,10 @@ impl Claimer {
         }
         match tx.commit().await {
             Ok(()) => Ok(Found { claimed, extended }),
-            Err(CommitError::Failed(failure)) => {
+            Err(error) => {
                 // If it was committed all the same, these are claimed for nobody.
                 self.unclaim(targets, &claimed);
-                Err(failure)
-            }
-            Err(CommitError::InDoubt(number)) => {
-                self.unclaim(targets, &claimed);
-                Err(Failure::Lost(format!("transaction {number} is in doubt")))
+                Err(error.into())
             }
         }
     }

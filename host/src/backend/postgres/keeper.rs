@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::shared::{Shared, Trouble};
 use crate::backend::retention::{self, Pruner};
-use crate::store::postgres::{CommitError, Failure, Kind, Session, Tx};
+use crate::store::postgres::{Failure, Kind, Session, Tx};
 
 /// The shortest time between two notifications.
 const DEBOUNCE: Duration = Duration::from_millis(20);
@@ -259,6 +259,7 @@ impl Keeper {
     async fn forget(&mut self) -> Result<(), Failure> {
         let mut tx = self.session.begin(Kind::Fast).await?;
         let gone = tx.forget_kept(self.shared.options.kept_for).await?;
+        tx.forget_writers().await?;
         commit(tx).await?;
         if gone > 0 {
             tracing::warn!(
@@ -272,10 +273,5 @@ impl Keeper {
 
 /// Commits what may be done again if nobody knows whether it was done.
 pub(super) async fn commit(tx: Tx<'_>) -> Result<(), Failure> {
-    tx.commit().await.map_err(|error| match error {
-        CommitError::Failed(failure) => failure,
-        CommitError::InDoubt(number) => {
-            Failure::Lost(format!("the connection was lost in transaction {number}"))
-        }
-    })
+    tx.commit().await.map_err(Failure::from)
 }

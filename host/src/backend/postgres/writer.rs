@@ -15,7 +15,7 @@ use super::outcome::Done;
 use super::plan::{Plan, What};
 use super::shared::{Backoff, Shared, Trouble};
 use crate::backend::Token;
-use crate::store::postgres::{CommitError, Failure, Fate, First, Kind, Session, Tx};
+use crate::store::postgres::{CommitError, Doubt, Failure, Fate, First, Kind, Session, Tx};
 
 /// How long callers wait for a server that is gone.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ enum Attempt {
     Failed(Failure),
     /// These deliveries were too late, and others depended on them.
     Late(Vec<Token>),
-    InDoubt(String, Box<Done>),
+    InDoubt(Doubt, Box<Done>),
 }
 
 impl From<Failure> for Attempt {
@@ -50,7 +50,7 @@ impl From<Failure> for Attempt {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, ordered: bool) -> Self {
-        let session = Session::new(shared.place.clone());
+        let session = Session::recorded(shared.place.clone(), &shared.host);
         Self {
             shared,
             session,
@@ -140,7 +140,7 @@ impl Writer {
                     stale.extend(tokens);
                     continue;
                 }
-                Err(Attempt::InDoubt(number, done)) => match self.fate(&number).await? {
+                Err(Attempt::InDoubt(doubt, done)) => match self.fate(&doubt).await? {
                     Fate::Committed => return Ok(*done),
                     _ => continue,
                 },
@@ -172,22 +172,27 @@ impl Writer {
         match tx.commit().await {
             Ok(()) => Ok(done),
             Err(CommitError::Failed(failure)) => Err(failure.into()),
-            Err(CommitError::InDoubt(number)) => Err(Attempt::InDoubt(number, Box::new(done))),
+            Err(CommitError::InDoubt(doubt)) => Err(Attempt::InDoubt(doubt, Box::new(done))),
         }
     }
 
     /// Finds out whether a transaction was committed.
-    async fn fate(&mut self, number: &str) -> Result<Fate, Failure> {
+    async fn fate(&mut self, doubt: &Doubt) -> Result<Fate, Failure> {
         let until = Instant::now() + DOUBT;
         let mut backoff = Backoff::new();
         loop {
-            match self.session.fate(number).await {
+            match self.session.fate(doubt).await {
                 Ok(Fate::Open) | Err(_) if Instant::now() < until => backoff.wait().await,
-                Ok(Fate::Open) => return Ok(Fate::Aborted),
+                Ok(Fate::Open | Fate::Forgotten) => return Err(unknown()),
                 found => return found,
             }
         }
     }
+}
+
+/// Whoever called may do it once more; what was handled comes again if it was not committed.
+fn unknown() -> Failure {
+    Failure::Lost("the connection was lost in the middle of a commit, and the server does not say what became of it".to_owned())
 }
 
 /// Writes calls in a transaction, up to its commit.

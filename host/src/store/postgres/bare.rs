@@ -8,10 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{
-    Columns, CommitError, Failure, Hold, Kind, NewRow, Place, Session, StateKey, StateRow, Tx,
-    Wanted,
-};
+use super::{Columns, Failure, Hold, Kind, NewRow, Place, Session, StateKey, StateRow, Wanted};
 use crate::backend::{OpenError, QueueSpec};
 use crate::message::Message;
 use crate::store::StoreError;
@@ -41,7 +38,7 @@ impl Bare {
     /// [`OpenError`], as for the broker.
     pub async fn open(url: &str, schema: &str) -> Result<Self, OpenError> {
         let place = Place::new(url, schema, false, Duration::from_secs(60))?;
-        let session = Session::new(Arc::new(place));
+        let session = Session::recorded(Arc::new(place), "");
         session.migrate().await?;
         Ok(Self { session, fence: 0 })
     }
@@ -53,7 +50,7 @@ impl Bare {
     pub async fn queue(&mut self, spec: &QueueSpec) -> Result<i64, StoreError> {
         let mut tx = self.session.begin(Kind::Change).await?;
         let (id, _) = tx.put_queue(spec, "").await?;
-        commit(tx).await?;
+        tx.commit().await.map_err(Failure::from)?;
         Ok(id)
     }
 
@@ -89,7 +86,7 @@ impl Bare {
         };
         let mut tx = self.session.begin(Kind::Fast).await?;
         let claimed = tx.claim(&[wanted]).await?;
-        commit(tx).await?;
+        tx.commit().await.map_err(Failure::from)?;
         let delivery = |one: super::Claimed| BareDelivery {
             hold: Hold {
                 queue: one.queue,
@@ -162,7 +159,7 @@ impl Bare {
             let rows: Vec<StateRow> = keys.into_iter().zip(values).map(row).collect();
             tx.write_state(&rows.iter().collect::<Vec<_>>()).await?;
         }
-        Ok(commit(tx).await?)
+        Ok(tx.commit().await.map_err(Failure::from)?)
     }
 }
 
@@ -171,11 +168,4 @@ fn absent(found: usize) -> Result<(), StoreError> {
         0 => Ok(()),
         _ => Err(StoreError::Corrupt(format!("{found} keys have a value"))),
     }
-}
-
-async fn commit(tx: Tx<'_>) -> Result<(), Failure> {
-    tx.commit().await.map_err(|error| match error {
-        CommitError::Failed(failure) => failure,
-        CommitError::InDoubt(number) => Failure::Lost(format!("transaction {number}")),
-    })
 }

@@ -9,8 +9,11 @@ use super::{Failure, Place, Session};
 use crate::backend::OpenError;
 
 /// The version of the schema, kept in `meta`. Each number has a migration.
-const SCHEMA: i32 = 1;
-const MIGRATIONS: [(i32, &str); 1] = [(1, include_str!("001_initial.sql"))];
+const SCHEMA: i32 = 2;
+const MIGRATIONS: [(i32, &str); 2] = [
+    (1, include_str!("001_initial.sql")),
+    (2, include_str!("002_commits.sql")),
+];
 
 /// What is found in the place of the schema.
 struct Found {
@@ -97,7 +100,8 @@ async fn apply(place: &Place, connection: &mut PgConnection, found: &Found) -> R
         {
             raw_sql(*sql).execute(&mut *connection).await?;
         }
-        raw_sql("UPDATE meta SET schema_version = 1; COMMIT")
+        let sql = format!("UPDATE meta SET schema_version = {SCHEMA}; COMMIT");
+        raw_sql(AssertSqlSafe(sql))
             .execute(&mut *connection)
             .await?;
         Ok(())

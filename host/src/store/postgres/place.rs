@@ -17,6 +17,9 @@ const IDLE: &str = "10s";
 /// How long a change of the queues waits for the transactions of all hosts.
 const PATIENCE: &str = "20s";
 
+/// Where [`Place::begin`] puts what belongs to one transaction.
+const AND: &str = "/* and */";
+
 /// So that the channel of the schema has a legal name too.
 const LONGEST_SCHEMA: usize = 55;
 
@@ -28,7 +31,7 @@ pub(crate) struct Place {
     name: String,
     pooled: bool,
     deadline: Duration,
-    begin: Arc<[String; 4]>,
+    begin: Arc<[String; 5]>,
 }
 
 impl Place {
@@ -115,14 +118,17 @@ impl Place {
         self.deadline
     }
 
-    pub(super) fn begin(&self, kind: Kind) -> &str {
-        let [read, fast, write, change] = &*self.begin;
-        match kind {
+    /// The statements that begin a transaction, `and` among them once the queues cannot change any more.
+    pub(super) fn begin(&self, kind: Kind, and: &str) -> String {
+        let [read, fast, own, write, change] = &*self.begin;
+        let begin = match kind {
             Kind::Read => read,
             Kind::Fast => fast,
+            Kind::Own => own,
             Kind::Write => write,
             Kind::Change => change,
-        }
+        };
+        begin.replace(AND, and)
     }
 }
 
@@ -149,11 +155,11 @@ fn begin(schema: &str, kind: Kind) -> String {
     let lock = |shared: &str| {
         format!(
             "SELECT pg_advisory_xact_lock{shared}(hashtextextended(current_schema() || ':topology', 0)); \
-             SELECT topology, pg_current_xact_id()::text || '@' || pg_postmaster_start_time()::text FROM meta"
+             {AND} SELECT topology, pg_current_xact_id()::text FROM meta"
         )
     };
     match kind {
-        Kind::Read => common,
+        Kind::Read | Kind::Own => common,
         // A claim that is lost in a crash of the server is as good as one that ran out.
         Kind::Fast => format!("{common} SET LOCAL synchronous_commit TO off"),
         Kind::Write => format!("{common} {}", lock("_shared")),

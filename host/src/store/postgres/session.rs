@@ -13,6 +13,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
+use super::commits::{Doubt, Ledger};
 use super::{Failure, Place};
 
 /// What a transaction is for.
@@ -22,6 +23,8 @@ pub(crate) enum Kind {
     Read,
     /// It changes what may be lost with the server: who has which message.
     Fast,
+    /// It changes what no other host changes.
+    Own,
     /// It changes messages and state as the queues are at the moment.
     Write,
     /// It changes the queues; nobody writes meanwhile.
@@ -29,7 +32,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::Read, Self::Fast, Self::Write, Self::Change];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Read, Self::Fast, Self::Own, Self::Write, Self::Change];
 }
 
 /// A connection, made when it is needed and made anew when it is lost.
@@ -37,6 +41,8 @@ impl Kind {
 pub(crate) struct Session {
     place: Arc<Place>,
     connection: Option<PgConnection>,
+    /// So that it can be found out whether a transaction was committed.
+    ledger: Option<Ledger>,
 }
 
 /// A transaction.
@@ -55,6 +61,14 @@ pub(super) type Statement<'s> = Query<'s, Postgres, PgArguments>;
 struct Begun {
     topology: i64,
     number: String,
+    /// It left a row.
+    recorded: bool,
+}
+
+impl Begun {
+    fn ledger<'l>(&self, ledger: &'l mut Option<Ledger>) -> Option<&'l mut Ledger> {
+        ledger.as_mut().filter(|_| self.recorded)
+    }
 }
 
 /// Why a transaction was not committed.
@@ -62,17 +76,20 @@ struct Begun {
 pub(crate) enum CommitError {
     /// It was not.
     Failed(Failure),
-    /// The connection was lost before the answer came; [`Session::fate`] finds out with this number.
-    InDoubt(String),
+    /// The connection was lost before the answer came; [`Session::fate`] finds out.
+    InDoubt(Doubt),
 }
 
-/// What became of a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Committed,
-    Aborted,
-    /// Not decided; it is being ended.
-    Open,
+impl From<CommitError> for Failure {
+    /// For what may be done again if nobody knows whether it was done.
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Failed(failure) => failure,
+            CommitError::InDoubt(_) => {
+                Self::Lost("the connection was lost in the middle of a commit".to_owned())
+            }
+        }
+    }
 }
 
 impl Session {
@@ -80,16 +97,33 @@ impl Session {
         Self {
             place,
             connection: None,
+            ledger: None,
+        }
+    }
+
+    /// The same, for one whose transactions that write leave a row, and can be asked for when their commit is in doubt.
+    pub(crate) fn recorded(place: Arc<Place>, host: &str) -> Self {
+        Self {
+            ledger: Some(Ledger::new(host)),
+            ..Self::new(place)
         }
     }
 
     /// Begins a transaction, on a new connection if the old one is gone.
     pub(crate) async fn begin(&mut self, kind: Kind) -> Result<Tx<'_>, Failure> {
-        let place = self.place.clone();
+        if kind == Kind::Write {
+            self.register().await?;
+        }
         let (connection, begun) = match self.connection.take() {
-            None => begin(&place, self.connect().await?, kind).await?,
-            Some(used) => match begin(&place, used, kind).await {
-                Err(Failure::Lost(_)) => begin(&place, self.connect().await?, kind).await?,
+            None => {
+                let connection = self.connect().await?;
+                self.begin_on(connection, kind).await?
+            }
+            Some(used) => match self.begin_on(used, kind).await {
+                Err(Failure::Lost(_)) => {
+                    let connection = self.connect().await?;
+                    self.begin_on(connection, kind).await?
+                }
                 begun => begun?,
             },
         };
@@ -100,39 +134,74 @@ impl Session {
         })
     }
 
-    /// What became of a transaction whose commit was in doubt. One that is still open is ended, for nobody else will.
-    pub(crate) async fn fate(&mut self, number: &str) -> Result<Fate, Failure> {
-        let (number, started) = number.split_once('@').unwrap_or((number, ""));
-        let mut tx = self.begin(Kind::Read).await?;
-        // A server that crashed forgets the numbers of transactions of which nothing had reached its disk, and gives them to
-        // others. It writes a checkpoint before it takes connections again: what is not older than that is somebody else's.
-        let sql = "SELECT CASE WHEN pg_postmaster_start_time()::text <> $2::text AND $1::text::numeric >= (
-                SELECT split_part(next_xid, ':', 1)::numeric * 4294967296 + split_part(next_xid, ':', 2)::numeric
-                FROM pg_control_checkpoint()
-            ) THEN 'aborted' ELSE pg_xact_status($1::text::xid8) END";
-        let query = tx.query(sql).bind(number).bind(started);
-        let status: Option<String> = tx.one(query).await?;
-        let fate = match status.as_deref() {
-            Some("committed") => Fate::Committed,
-            Some("in progress") => Fate::Open,
-            _ => Fate::Aborted,
+    /// Each attempt has a number of its own: what a lost connection began may still be open.
+    async fn begin_on(
+        &mut self,
+        mut connection: PgConnection,
+        kind: Kind,
+    ) -> Result<(PgConnection, Begun), Failure> {
+        let and = match (kind, &mut self.ledger) {
+            (Kind::Write, Some(ledger)) => ledger.next(),
+            _ => String::new(),
         };
-        if fate == Fate::Open {
-            let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-                       WHERE backend_xid = $1::text::xid8::xid";
-            let query = tx.query(sql).bind(number);
-            tx.one::<i64>(query).await?;
+        let sql = AssertSqlSafe(self.place.begin(kind, &and));
+        let rows = within(&self.place, raw_sql(sql).fetch_all(&mut connection)).await?;
+        let begun = match (kind, rows.last()) {
+            (Kind::Write | Kind::Change, Some(row)) => {
+                let begun = || -> Result<Begun, sqlx::Error> {
+                    Ok(Begun {
+                        topology: row.try_get(0)?,
+                        number: row.try_get(1)?,
+                        recorded: kind == Kind::Write,
+                    })
+                };
+                begun().map_err(|error| Failure::new(&self.place, &error))?
+            }
+            _ => Begun::default(),
+        };
+        Ok((connection, begun))
+    }
+
+    /// Gets a number for whoever writes under one, before the first transaction. If nobody knows whether it was given,
+    /// it is another one.
+    async fn register(&mut self) -> Result<(), Failure> {
+        let host = match &self.ledger {
+            Some(ledger) if !ledger.is_registered() => ledger.host().to_owned(),
+            _ => return Ok(()),
+        };
+        let mut tx = Box::pin(self.begin(Kind::Own)).await?;
+        let writer = tx.register(&host).await?;
+        tx.commit().await?;
+        if let Some(ledger) = &mut self.ledger {
+            ledger.registered(writer);
         }
-        tx.end().await;
-        Ok(fate)
+        Ok(())
     }
 
     /// Ends the connection.
     pub(crate) async fn close(&mut self) {
+        if let Some(writer) = self.ledger.as_mut().and_then(Ledger::leave) {
+            // What is left of it is removed by other hosts, later.
+            drop(self.unregister(writer).await);
+        }
         if let Some(connection) = self.connection.take() {
             // The server notices in any case.
             drop(within(&self.place, connection.close()).await);
         }
+    }
+
+    async fn unregister(&mut self, writer: i64) -> Result<(), Failure> {
+        if self.connection.is_none() {
+            return Ok(());
+        }
+        let mut tx = self.begin(Kind::Own).await?;
+        tx.unregister(writer).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Its number was forgotten; it gets another one.
+    pub(super) fn forgotten(&mut self) {
+        self.ledger.as_mut().and_then(Ledger::leave);
     }
 
     pub(super) fn place(&self) -> &Place {
@@ -156,10 +225,18 @@ impl<'s> Tx<'s> {
         match within(&self.session.place, committed).await {
             Ok(_) => {
                 self.session.connection = Some(self.connection);
+                if let Some(ledger) = self.begun.ledger(&mut self.session.ledger) {
+                    ledger.committed();
+                }
                 Ok(())
             }
-            Err(Failure::Lost(_)) if !self.begun.number.is_empty() => {
-                Err(CommitError::InDoubt(self.begun.number))
+            Err(Failure::Lost(lost)) => {
+                let ledger = self.begun.ledger(&mut self.session.ledger);
+                let doubt = ledger.and_then(|ledger| ledger.doubt(self.begun.number));
+                Err(doubt.map_or(
+                    CommitError::Failed(Failure::Lost(lost)),
+                    CommitError::InDoubt,
+                ))
             }
             Err(failure) => Err(CommitError::Failed(failure)),
         }
@@ -227,29 +304,6 @@ impl<'s> Tx<'s> {
     pub(super) fn place(&self) -> &Place {
         &self.session.place
     }
-}
-
-async fn begin(
-    place: &Place,
-    mut connection: PgConnection,
-    kind: Kind,
-) -> Result<(PgConnection, Begun), Failure> {
-    let sql = AssertSqlSafe(place.begin(kind).to_owned());
-    let rows = raw_sql(sql).fetch_all(&mut connection);
-    let rows = within(place, rows).await?;
-    let begun = match (kind, rows.last()) {
-        (Kind::Write | Kind::Change, Some(row)) => {
-            let begun = || -> Result<Begun, sqlx::Error> {
-                Ok(Begun {
-                    topology: row.try_get(0)?,
-                    number: row.try_get(1)?,
-                })
-            };
-            begun().map_err(|error| Failure::new(place, &error))?
-        }
-        _ => Begun::default(),
-    };
-    Ok((connection, begun))
 }
 
 /// Waits no longer than anybody should.
