@@ -37,7 +37,7 @@ pub fn binary_with_kill_points() -> &'static Path {
         // Nobody else of this process builds any more.
         let usual = binary();
         let own = usual.with_file_name("sandbar-kill-points");
-        let built = build(&["--features", "kill-points"]);
+        let built = build(&["--features", "sandbar/kill-points"]);
         std::fs::copy(built, &own).expect("the folder of the profile can be written");
         own
     })
@@ -59,6 +59,11 @@ fn build(features: &[&str]) -> PathBuf {
             "--quiet",
             "-p",
             "sandbar",
+            // With a test, so that its dependencies have the features that they have for tests, and are built once.
+            "-p",
+            "sandbar-tests",
+            "--test",
+            "invariants",
             "--bin",
             "sandbar",
             "--target-dir",
