@@ -12,14 +12,17 @@ use uuid::Uuid;
 
 use crate::backend::{Effects, Outgoing};
 use crate::client::{Client, RequestError};
+use crate::http::Connector;
 use crate::message::{Message, PROPAGATED, Payload, Strategy};
 use crate::plugin::{Grants, Limits};
 use crate::store::{Frame, Report, StateEffects, Store, StoreError, Used, Versioned};
 use crate::topic::TopicName;
 
+mod http;
 mod notes;
 mod record;
 
+pub(crate) use http::Unsent;
 use notes::Notes;
 use record::Did;
 pub use record::Replay;
@@ -37,6 +40,8 @@ pub struct Access {
     pub store: Arc<dyn Store>,
     /// Who asks for it.
     pub client: Option<Arc<Client>>,
+    /// Who connects for it.
+    pub http: Option<Arc<Connector>>,
 }
 
 /// One call in progress.
@@ -63,6 +68,8 @@ pub struct Call {
     seed: Option<[u8; 32]>,
     /// What is given to it again.
     replay: Option<Box<Replay>>,
+    /// What it sends over HTTP.
+    http: Option<Box<http::Sending>>,
 }
 
 /// What accompanies a publish.
@@ -127,6 +134,7 @@ impl Call {
             did: Vec::new(),
             seed: None,
             replay: None,
+            http: None,
         }
     }
 
@@ -422,7 +430,8 @@ impl Call {
             ("state_writes", self.writes.len(), limits.state_writes),
         ];
         let own = own.map(|(limit, used, of)| Used::new(limit, used as u64, of as u64));
-        Some(Box::new(notes.report(own, self.journal())))
+        let used = own.into_iter().chain(self.http_used());
+        Some(Box::new(notes.report(used, self.journal())))
     }
 }
 

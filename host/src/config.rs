@@ -85,6 +85,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// The broker.
     pub broker: BrokerOptions,
+    /// Certificates that requests of plugins trust beside those of the system.
+    pub http_ca: Option<PathBuf>,
     /// How long dead letters are kept, and how many.
     pub dead_letters: Retention,
     /// How long a request waits for its reply.

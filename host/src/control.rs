@@ -14,6 +14,7 @@ use crate::config::DEFAULT_GRACE;
 use crate::dispatch::{Conflict, Dispatcher};
 use crate::guest::{CacheOptions, Engine, GuestError};
 use crate::handler::{Port, begin_beside as begin, queue, stay_before};
+use crate::http::Connector;
 use crate::periodic::{self, Clock, WallClock};
 use crate::pipeline::{Pipeline, Shares, Version};
 use crate::plugin::{Components, Limits, LoadError, Loader, Plugin, PluginSpec};
@@ -55,6 +56,8 @@ pub struct HostOptions {
     pub beside: BTreeMap<String, Tried>,
     /// What was read already of the components.
     pub components: Components,
+    /// Certificates that requests over HTTP trust beside those of the system.
+    pub http_ca: Option<PathBuf>,
     /// Where compiled components are kept; nowhere if nothing is said.
     pub cache: Option<CacheOptions>,
     /// How long a version that was replaced may go on with what it has begun; [`DEFAULT_GRACE`] if nothing is said.
@@ -107,6 +110,7 @@ struct Shared {
     backend: Arc<dyn Backend>,
     store: Arc<dyn Store>,
     client: Arc<Client>,
+    http: Arc<Connector>,
     clock: Arc<dyn Clock>,
     /// What its queues have of it.
     shares: Shares,
@@ -191,6 +195,7 @@ impl Host {
             loader,
             group: options.group.unwrap_or_else(|| DEFAULT_GROUP.to_owned()),
             client: Arc::new(Client::connect(backend.clone()).await?),
+            http: Arc::new(Connector::new(options.http_ca)),
             backend,
             store,
             clock,
@@ -292,6 +297,7 @@ impl Shared {
             limits: plugin.limits.clone(),
             store: self.store.clone(),
             client: Some(self.client.clone()),
+            http: Some(self.http.clone()),
         };
         let dispatcher = periodic::coalesced(&plugin.dispatcher()?, &self.clock)?;
         let (form, retry) = (served.form, served.retry.clone());

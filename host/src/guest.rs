@@ -26,6 +26,7 @@ mod cache;
 mod chance;
 mod crash;
 mod engine;
+mod http;
 mod inspect;
 mod load;
 mod meter;
@@ -97,6 +98,7 @@ pub(crate) struct State {
     log: LogBudget,
     chance: Chance,
     wasi: Option<Box<wasi::Wasi>>,
+    http: http::Http,
 }
 
 /// A route as a guest declares it, not yet checked.
@@ -156,6 +158,7 @@ impl Engine {
         let mut linker = Linker::new(&engine);
         v0_1::link(&mut linker).map_err(failed)?;
         wasi::link(&mut linker).map_err(failed)?;
+        http::link(&mut linker).map_err(failed)?;
         let ticker = Ticker::start(&engine)?;
         let cache = cache.map(|options| cache::Cache::new(options, &engine));
         Ok(Self {
@@ -198,6 +201,7 @@ impl Guest {
             },
             chance: Chance::default(),
             wasi: None,
+            http: http::Http::default(),
         };
         let mut store = Store::new(&self.engine.engine, state);
         store.limiter(|state| &mut state.meter);
@@ -304,10 +308,16 @@ impl Instance {
             reason = "nothing takes a call out of its instance but this"
         )]
         let mut call = state.call.take().expect("the call that was put in");
+        // What it waited for was broken off when its time was over, so it may have come to an end by itself.
+        let late = call.end_http();
         if let Some((trace, used)) = ended {
             call.ended(trace, used, draws.then(|| seed.bytes()));
         }
         match (result, crashed) {
+            (Ok(outcome), _) if late && !matches!(outcome, Outcome::Done(_)) => {
+                let (reason, error) = (Reason::Timeout, OutOfTime(budget).to_string());
+                (call, Outcome::Crashed { reason, error }, Some(self))
+            }
             (Ok(mut outcome), _) => {
                 if let Some(text) = outcome.text_mut() {
                     store.data().config.secrets.redact_text(text);

@@ -28,6 +28,7 @@ pub mod deploy;
 pub mod dispatch;
 pub mod guest;
 pub mod handler;
+pub mod http;
 mod kill_point;
 pub mod message;
 pub mod periodic;

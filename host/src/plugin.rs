@@ -109,6 +109,10 @@ impl Plugin {
         if imports("state") && !self.grants.state {
             missing.push("state = true".to_owned());
         }
+        let sends = |import: &String| import.starts_with("wasi:http/outgoing-handler@");
+        if self.imports.iter().any(sends) && self.grants.http.iter().flatten().next().is_none() {
+            missing.push("http = [\"https://HOST/*\"]".to_owned());
+        }
         missing
     }
 }

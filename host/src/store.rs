@@ -28,7 +28,9 @@ mod spec;
 pub(crate) mod sqlite;
 
 pub use history::{FailedAttempt, History};
-pub use journal::{Answer, Blob, Journal, Parting, Step};
+pub use journal::{
+    Answer, Blob, BodyEnd, FetchFailure, FetchFailureKind, Fetched, Journal, Parting, Step,
+};
 pub use letters::{
     KeptLetter, LetterCounts, LetterFilter, LetterPage, LetterPart, LetterSummary, LettersDone,
     ReplayTo, Retention,

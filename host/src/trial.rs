@@ -113,6 +113,7 @@ pub async fn trial(
             None => Arc::new(Untouched(store)),
         },
         client: None,
+        http: None,
     });
     let mut trials = Vec::with_capacity(routes.len());
     for route in routes {

@@ -8,10 +8,11 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The folders in `plugins/`.
-pub const PLUGINS: [&str; 9] = [
+pub const PLUGINS: [&str; 10] = [
     "conform",
     "echo",
     "enroute",
+    "fetch",
     "misbehave",
     "orders",
     "quakes",

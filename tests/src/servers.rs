@@ -13,6 +13,7 @@ pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;
 pub mod rabbitmq;
+pub mod web;
 
 /// Opens a broker of some kind, durable ones in this folder or in a schema of their own; `None` where its server is
 /// missing, which has been said then.

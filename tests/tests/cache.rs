@@ -99,6 +99,7 @@ async fn answers(guest: &Guest) {
         limits: limits.clone(),
         store: Arc::new(MemoryBackend::new()),
         client: None,
+        http: None,
     });
     let config = Arc::default();
     let instance = guest.instantiate(&plugin, &config, &limits).await.unwrap();

@@ -12,6 +12,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseResult, TestRng, TestRunner};
 use sandbar_tests::settings::{chosen, seed};
 
+#[path = "hostile_input/addresses.rs"]
+mod addresses;
 #[path = "hostile_input/configuration.rs"]
 mod configuration;
 #[path = "hostile_input/socket.rs"]

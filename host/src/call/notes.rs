@@ -11,6 +11,8 @@ use crate::store::{Frame, Journal, Report, Used};
 pub(super) struct Notes {
     log: VecDeque<String>,
     refused: Vec<String>,
+    /// The first limit of what it sends over HTTP that it met, of which a guest learns only a code.
+    limited: Option<String>,
     trace: Vec<Frame>,
     used: Vec<Used>,
 }
@@ -38,6 +40,14 @@ impl Notes {
     /// The first thing that it was refused.
     pub(super) fn first_refusal(&self) -> Option<&str> {
         self.refused.first().map(String::as_str)
+    }
+
+    pub(super) fn limited(&mut self, text: &str) {
+        self.limited.get_or_insert_with(|| text.to_owned());
+    }
+
+    pub(super) fn first_limit(&self) -> Option<&str> {
+        self.limited.as_deref()
     }
 
     pub(super) fn report(&self, more: impl IntoIterator<Item = Used>, journal: Journal) -> Report {

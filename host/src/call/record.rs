@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Call;
+use crate::http::{Again, Exchange};
 use crate::message::{Headers, Message, Payload, Status};
 use crate::plugin::Secrets;
 use crate::store::{Answer, Blob, Journal, Step};
@@ -24,6 +25,7 @@ pub(super) enum Did {
     /// The number of the message among those that it published.
     Published(usize),
     Asked(Box<Asked>),
+    Fetched(Arc<Exchange>),
 }
 
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub struct Replay {
     pub(crate) seed: Option<[u8; 32]>,
     /// The answers to its requests that were not given yet, each with the topic and the content of its request.
     answers: Vec<(String, Vec<u8>, Answer)>,
+    /// Those to its requests over HTTP.
+    pub(super) fetched: Arc<Again>,
 }
 
 impl Replay {
@@ -65,6 +69,7 @@ impl Replay {
         Self {
             seed: seed.and_then(|seed| seed.0.as_slice().try_into().ok()),
             answers: answers.collect(),
+            fetched: Arc::new(Again::of(journal)),
         }
     }
 
@@ -180,6 +185,7 @@ impl Call {
                 content: written(&asked.content),
                 answer: answer(&asked.answer, secrets),
             },
+            Did::Fetched(exchange) => super::http::step(exchange, secrets),
         })
     }
 }

@@ -61,6 +61,8 @@ impl Inspect {
         let mut spec = PluginSpec::from_file(&self.file);
         // What a file is has nothing to do with what it is called.
         spec.name = "inspected".to_owned();
+        // It may be able to send; while it is loaded nothing is sent.
+        spec.grants.http = Some(Vec::new());
         let loader = Loader::new(Engine::with_cache(config.cache())?);
         let loaded = loader.load(spec).await;
         let routes = loaded.as_ref().ok().map(|plugin| routes(plugin));

@@ -83,6 +83,7 @@ impl Run {
             paused: plan.paused,
             components: plan.components.clone(),
             cache: config.cache(),
+            http_ca: config.http_ca.clone(),
             drain: Some(config.grace.value),
             ..HostOptions::default()
         };

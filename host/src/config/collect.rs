@@ -1,7 +1,7 @@
 //! Which plugins a host serves: files that were named, a folder of them, and sections of the configuration.
 //!
 //! A section gives its grants to the file of its name, wherever that comes from. No component is opened here; that a
-//! file exists is all that is checked.
+//! file exists is all that is checked of it.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -11,6 +11,7 @@ use super::environment::same_name;
 use super::problem::{self, nearest};
 use super::{Config, ConfigError, PluginConfig, Problem, Source};
 use crate::control::ServedPlugin;
+use crate::http::certificates;
 use crate::plugin::{PluginSpec, Secrets};
 use crate::registry;
 use crate::value::Settings;
@@ -39,6 +40,9 @@ impl Config {
         files: &[PathBuf],
         problems: &mut Vec<Problem>,
     ) -> Vec<ServedPlugin> {
+        if let Some(Err(error)) = self.http_ca.as_deref().map(certificates) {
+            problems.push(self.written.problem(&["http", "ca"], error));
+        }
         let mut candidates = self.files(files, problems);
         self.sections(&mut candidates, problems);
         same_names(&candidates, problems);

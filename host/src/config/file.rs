@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{Digest, Filter, Key, Name, Queue, Reference, Topic};
+use super::text::{Address, Digest, Filter, Key, Name, Queue, Reference, Topic};
 use super::{Settings, Size, Time};
 use crate::backend::{BrokerOptions, Mode};
 use crate::plugin::Isolation;
@@ -47,6 +47,7 @@ pub(super) struct File {
     pub(super) cache: CacheSection,
     pub(super) broker: BrokerOptions,
     pub(super) client: ClientSection,
+    pub(super) http: HttpSection,
     pub(super) dead_letters: LettersSection,
     pub(super) defaults: DefaultsSection,
     /// The plugins, by name. A plugin without a table of its own has the defaults and no grants.
@@ -76,6 +77,15 @@ pub(super) struct ClientSection {
     /// How many clients a pool of them has at most, in programs that use the library; more callers wait.
     #[schemars(range(min = 1), extend("x-unit" = "clients"))]
     pub(super) maxsize: Option<u32>,
+}
+
+/// What plugins send over HTTP, where that is granted.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct HttpSection {
+    /// A file with certificates in PEM: who signed those of servers, if the system doesn't know it.
+    #[schemars(extend("x-type" = "path"))]
+    pub(super) ca: Option<PathBuf>,
 }
 
 /// How long messages are kept that could not be handled.
@@ -116,6 +126,10 @@ pub(super) struct PluginSection {
     pub(super) request: Option<Vec<Topic>>,
     /// Whether it may keep state.
     pub(super) state: Option<bool>,
+    /// Where it may send requests over HTTP: `https://api.example.com/v1/*`, with `*.` for one part of a name. A name that
+    /// leads into a private network is refused unless `private+` stands before it. An empty list lets a component be able to
+    /// that never does.
+    pub(super) http: Option<Vec<Address>>,
     /// How the messages in its queue are written: as Sandbar writes them, or as one JSON object each.
     pub(super) wire: Option<Wire>,
     /// The way of its messages from a network broker: straight, or through the store of the host; without it as the
@@ -178,6 +192,13 @@ pub(super) struct LimitsSection {
     /// Keys of the state written by one call.
     #[schemars(extend("x-unit" = "keys"))]
     pub(super) state_writes: Option<u32>,
+    /// Requests sent over HTTP by one call.
+    #[schemars(extend("x-unit" = "requests"))]
+    pub(super) http_requests: Option<u32>,
+    /// All requests and responses of one call over HTTP together, heads and bodies.
+    pub(super) http_bytes: Option<Size>,
+    /// How long a connection over HTTP may take to be made: the name, the connection, TLS.
+    pub(super) http_connect_time: Option<Time>,
     /// The component file.
     pub(super) file: Option<Size>,
 }

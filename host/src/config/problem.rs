@@ -109,9 +109,6 @@ pub(super) fn with_file(file: &Path, message: impl Into<String>) -> Problem {
     }
 }
 
-/// Keys of later versions, which deserve a better word than "unknown".
-const LATER: [(&str, &str); 1] = [("http", "")];
-
 /// `serde` lists everything that it would have taken; the nearest one helps more.
 pub(super) fn in_our_words(message: &str) -> String {
     let (what, key, expected) = match message.strip_prefix("unknown ").and_then(split_unknown) {
@@ -119,9 +116,6 @@ pub(super) fn in_our_words(message: &str) -> String {
         Some(("variant", key, expected)) => ("value", key, expected),
         _ => return in_words_of_toml(message),
     };
-    if let Some((_, instead)) = LATER.iter().find(|(later, _)| *later == key) {
-        return format!("`{key}` is not supported by this version{instead}");
-    }
     match nearest(key, expected.iter().copied()) {
         Some(near) => format!("unknown {what} `{key}`; did you mean `{near}`?"),
         None => format!("unknown {what} `{key}`; use one of {}", expected.join(", ")),

@@ -11,10 +11,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::file::{
-    BreakerSection, CacheSection, ClientSection, DefaultsSection, File, LettersSection,
-    LimitsSection, PluginSection, RetrySection,
+    BreakerSection, CacheSection, ClientSection, DefaultsSection, File, HttpSection,
+    LettersSection, LimitsSection, PluginSection, RetrySection,
 };
-use super::text::{Digest, Filter, Key, Name, Queue, Reference, Topic};
+use super::text::{Address, Digest, Filter, Key, Name, Queue, Reference, Topic};
 use super::written::Written;
 use super::{Breaker, Config, PluginConfig, Setting, Size, Source, Time};
 use crate::plugin::Limits;
@@ -142,6 +142,9 @@ impl From<&Config> for File {
                 timeout: Some(Time(config.request_timeout.value)),
                 maxsize: Some(u32::try_from(config.client_pool.maxsize).unwrap_or(u32::MAX)),
             },
+            http: HttpSection {
+                ca: config.http_ca.clone(),
+            },
             dead_letters: LettersSection {
                 keep: Some(Time(config.dead_letters.keep)),
                 most: Some(config.dead_letters.most),
@@ -168,6 +171,11 @@ impl From<&PluginConfig> for PluginSection {
             publish: Some(topics(&plugin.grants.publish)),
             request: Some(topics(&plugin.grants.request)),
             state: Some(plugin.grants.state),
+            http: plugin
+                .grants
+                .http
+                .as_ref()
+                .map(|list| list.iter().cloned().map(Address).collect()),
             wire: Some(plugin.form.into()),
             receiving: plugin.receiving,
             dead_letter_queue: plugin.dead_letter_queue.clone().map(Queue),
@@ -206,6 +214,9 @@ impl From<&Limits> for LimitsSection {
             log_bytes: size(limits.log_bytes),
             state_value: size(limits.state_value),
             state_writes: number(limits.state_writes),
+            http_requests: number(limits.http_requests),
+            http_bytes: size(limits.http_bytes),
+            http_connect_time: time(limits.http_connect_time),
             file: Some(Size(limits.file)),
         }
     }

@@ -69,8 +69,8 @@ fn what_is_wrong_is_said_with_its_place() {
             "2:12: topic \"a b\" contains ' '; white space and control characters are not allowed",
         ),
         (
-            "[plugins.a]\nhttp = []\nsecrets = { k = \"v\" }",
-            "2:1: `http` is not supported by this version\n3:17: a secret does not stand in the file; write `env:NAME` or `file:PATH`, where it is",
+            "[plugins.a]\nhttp = [\"https://a.example/*\", \"http://b\"]\nsecrets = { k = \"v\" }",
+            "2:32: \"http://b\" is no pattern of addresses: it ends with the host; add `/*` for everything there, or a path\n3:17: a secret does not stand in the file; write `env:NAME` or `file:PATH`, where it is",
         ),
         (
             "[plugins.a.retry]\nmax_attempts = 0\nmultiplier = 0.5",

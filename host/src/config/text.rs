@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::backend::{BackendError, QueueName};
+use crate::http::{HttpPattern, HttpPatternError};
 use crate::plugin::TrustedKey;
 use crate::topic::{Pattern, TopicError};
 use crate::value::{Setting, written_as_text};
@@ -17,6 +18,10 @@ pub(super) struct Name(pub(super) String);
 /// A topic or a pattern of topics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Topic(pub(super) Pattern);
+
+/// A pattern of addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Address(pub(super) HttpPattern);
 
 /// The digest of a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +70,14 @@ impl FromStr for Topic {
     type Err = TopicError;
 
     fn from_str(text: &str) -> Result<Self, TopicError> {
+        text.parse().map(Self)
+    }
+}
+
+impl FromStr for Address {
+    type Err = HttpPatternError;
+
+    fn from_str(text: &str) -> Result<Self, HttpPatternError> {
         text.parse().map(Self)
     }
 }
@@ -137,6 +150,12 @@ impl fmt::Display for Topic {
     }
 }
 
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -189,6 +208,13 @@ written_as_text!(Topic, Text, "a topic or a pattern such as \"order.*\"", {
     "pattern": r"^[^.\s]+(\.[^.\s]+)*$",
     "examples": ["order.created", "order.*", "order.>"],
     "x-type": "topic pattern",
+});
+
+written_as_text!(Address, Text, "an address such as \"https://api.example.com/*\"", {
+    "type": "string",
+    "pattern": r"^(private\+)?https?://[^\s/?#@]+/[^\s?#]*$",
+    "examples": ["https://api.example.com/v1/*", "https://*.example.com/*", "private+http://billing.internal:8080/*"],
+    "x-type": "address pattern",
 });
 
 written_as_text!(Digest, Text, "a digest such as \"sha256:…\"", {

@@ -35,6 +35,8 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
     let nothing = file.cache.size.is_some_and(|size| size.0 == 0);
     checker.zero(&["cache"], &[("size", nothing)]);
     checker.zero(&[], &[("versions", file.versions == Some(0))]);
+    let ca = file.http.ca.as_ref();
+    let http_ca = ca.map(|ca| written.base(&["http", "ca"]).join(ca));
     let table = ["defaults", "limits"];
     let mut limits = checker.limits(&table, file.defaults.limits, &Limits::default());
     let table = ["defaults", "breaker"];
@@ -94,6 +96,7 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
         cache: cache(file.cache, &written),
         broker: file.broker,
         client_pool,
+        http_ca,
         dead_letters: retention(&file.dead_letters),
         request_timeout: sourced(&written, &["client", "timeout"], request_timeout),
         limits,
@@ -221,6 +224,9 @@ impl Checker<'_> {
                 publish: section.publish.map(topics).unwrap_or_default(),
                 request: section.request.map(topics).unwrap_or_default(),
                 state: section.state.unwrap_or_default(),
+                http: section
+                    .http
+                    .map(|list| list.into_iter().map(|address| address.0).collect()),
                 config: Default::default(),
                 secrets: Default::default(),
             },

@@ -162,7 +162,10 @@ pub fn refuse(
 /// needs the line to add.
 fn blamed(call: &Call, reason: Reason, text: String) -> (Reason, String) {
     match call.first_refusal() {
-        None => (reason, text),
+        None => match call.first_limit() {
+            Some(limit) => (reason, format!("{text}; {limit}")),
+            None => (reason, text),
+        },
         Some(refusal) if text.contains(refusal) => (Reason::Forbidden, text),
         Some(refusal) => (Reason::Forbidden, format!("{text}; {refusal}")),
     }

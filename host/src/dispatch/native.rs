@@ -145,6 +145,7 @@ impl Access {
             limits: Limits::default(),
             store,
             client: None,
+            http: None,
         }
     }
 }

@@ -41,6 +41,13 @@ impl Binary {
         &self.bytes
     }
 
+    /// What it would send requests over HTTP through, if it imports that.
+    pub(crate) fn http_import(&self) -> Option<String> {
+        let imports = super::inspect::world(&self.bytes).ok()?;
+        let mut imports = imports.into_iter();
+        imports.find(|import| import.starts_with("wasi:http/outgoing-handler@"))
+    }
+
     pub(super) fn sha256(&self) -> [u8; 32] {
         self.sha256
     }

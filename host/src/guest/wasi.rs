@@ -1,7 +1,8 @@
 //! The little of WASI 0.2 that language runtimes import for themselves: clocks, randomness, standard output into the
 //! log; an empty environment, no files, no sockets.
 //!
-//! Nothing here is a way out of the sandbox: handlers act on the world through their own interfaces only.
+//! Nothing here is a way out of the sandbox: handlers act on the world through their own interfaces, and through HTTP
+//! (`guest/http.rs`) where that is granted.
 
 use std::io;
 use std::pin::Pin;
@@ -20,10 +21,12 @@ use super::State;
 use super::chance::Chance;
 
 /// Interfaces that may be imported; everything else of WASI is refused at load.
-pub(super) const OFFERED: [&str; 5] = [
+pub(super) const OFFERED: [&str; 7] = [
     "wasi:cli/",
     "wasi:clocks/",
     "wasi:filesystem/",
+    "wasi:http/outgoing-handler@",
+    "wasi:http/types@",
     "wasi:io/",
     "wasi:random/",
 ];
@@ -61,6 +64,10 @@ impl Wasi {
             table,
             output,
         }
+    }
+
+    pub(super) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
     }
 
     /// What was printed since the last time, to become lines of the log.

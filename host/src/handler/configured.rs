@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::control::ServedPlugin;
 use crate::dispatch::Dispatcher;
 use crate::guest::Engine;
+use crate::http::Connector;
 use crate::plugin::{Loader, Plugin};
 
 impl Dispatcher {
@@ -68,6 +69,7 @@ impl Handler {
             limits: plugin.limits.clone(),
             store: broker.store.clone(),
             client: None,
+            http: Some(Arc::new(Connector::new(config.http_ca.clone()))),
         };
         let mut handler = Self::of(broker, plugin.dispatcher()?, access);
         handler.group.clone_from(&config.group.value);

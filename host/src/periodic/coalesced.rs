@@ -148,6 +148,7 @@ mod tests {
             limits: Limits::default(),
             store: Arc::new(MemoryBackend::new()),
             client: None,
+            http: None,
         };
         let mut payload = Payload::default();
         payload

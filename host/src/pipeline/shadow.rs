@@ -21,7 +21,7 @@ use crate::clock;
 use crate::dispatch::{Circumstances, Conclusion, Kind, Outcome, Route, conclude, guarded};
 use crate::message::Message;
 use crate::rollout::{Choice, Difference, Ends, Share, compare};
-use crate::store::{Journal, Recorded, Step};
+use crate::store::{BodyEnd, Fetched, Journal, Recorded, Step};
 
 /// How many copies wait at most.
 const WAITING: usize = 64;
@@ -252,6 +252,7 @@ async fn one(version: &Version, copied: &Copied) -> Option<Vec<Difference>> {
         limits: of.limits.clone(),
         store: Arc::new(Recorded::new(journal, of.store.clone())),
         client: None,
+        http: None,
     });
     let began = || {
         let (access, message) = (access.clone(), message.clone());
@@ -260,9 +261,11 @@ async fn one(version: &Version, copied: &Copied) -> Option<Vec<Difference>> {
     };
     let (call, outcome) = guarded(began(), &*route.action).await;
     let call = call.unwrap_or_else(began);
-    if outcome == Outcome::Superseded || !asked_the_same(journal, &call.journal()) {
+    let made = call.journal();
+    if outcome == Outcome::Superseded || !asked_the_same(journal, &made) {
         return None;
     }
+    let unsent = unsent(journal, &made);
     let at = Circumstances {
         action: &*route.action,
         kind: route.kind,
@@ -273,26 +276,72 @@ async fn one(version: &Version, copied: &Copied) -> Option<Vec<Difference>> {
     };
     let ends = Ends::of(&conclude(call, outcome, &at));
     let reply = message.reply_topic.as_ref();
-    Some(compare(
-        &copied.live,
-        &ends,
-        reply,
-        route.index == live.index,
-    ))
+    let mut found = compare(&copied.live, &ends, reply, route.index == live.index);
+    found.extend(unsent);
+    Some(found)
 }
 
 /// Whether it asked others nothing that the live version did not ask: what that got is what it got.
 fn asked_the_same(live: &Journal, shadow: &Journal) -> bool {
-    let asked = |journal: &Journal| -> Vec<(String, Vec<u8>)> {
-        let steps = journal.steps.iter().filter_map(|step| match step {
-            Step::Asked { topic, content, .. } => Some((topic.clone(), content.0.clone())),
-            _ => None,
-        });
-        steps.collect()
-    };
     let mut known = asked(live);
-    asked(shadow).iter().all(|asked| {
-        let at = known.iter().position(|known| known == asked);
-        at.map(|at| known.swap_remove(at)).is_some()
-    })
+    let whole = |step: &Step| match step {
+        // What the live version got is known in part only.
+        Step::Fetched { answer, .. } => !matches!(
+            answer,
+            Fetched::Response {
+                end: BodyEnd::Missing,
+                ..
+            }
+        ),
+        _ => true,
+    };
+    shadow.steps.iter().all(whole)
+        && asked(shadow).iter().all(|asked| {
+            let at = known.iter().position(|known| known == asked);
+            at.map(|at| known.swap_remove(at)).is_some()
+        })
+}
+
+/// What it asked others for, and how.
+fn asked(journal: &Journal) -> Vec<(String, Vec<u8>)> {
+    let steps = journal.steps.iter().filter_map(|step| match step {
+        Step::Asked { topic, content, .. } => Some((topic.clone(), content.0.clone())),
+        Step::Fetched {
+            method,
+            url,
+            content,
+            ..
+        } => Some((format!("{method} {url}"), content.0.clone())),
+        _ => None,
+    });
+    steps.collect()
+}
+
+/// Requests over HTTP that only the live version sent. They act where they arrive, so they are a difference.
+fn unsent(live: &Journal, shadow: &Journal) -> Vec<Difference> {
+    let mut sent = asked(shadow);
+    let mut left = Vec::new();
+    for step in &live.steps {
+        let Step::Fetched {
+            method,
+            url,
+            content,
+            ..
+        } = step
+        else {
+            continue;
+        };
+        let request = (format!("{method} {url}"), content.0.clone());
+        match sent.iter().position(|sent| *sent == request) {
+            Some(at) => {
+                sent.swap_remove(at);
+            }
+            None => left.push(Difference {
+                what: "request over HTTP".to_owned(),
+                live: request.0,
+                shadow: "-".to_owned(),
+            }),
+        }
+    }
+    left
 }

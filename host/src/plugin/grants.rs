@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::Secrets;
+use crate::http::{HttpPattern, Target};
 use crate::topic::{Pattern, TopicName};
 
 /// What the operator granted to one plugin.
@@ -18,6 +19,8 @@ pub struct Grants {
     pub request: Vec<Pattern>,
     /// Whether it may keep state.
     pub state: bool,
+    /// Where it may send requests over HTTP; `None`: it may not even be able to.
+    pub http: Option<Vec<HttpPattern>>,
     /// What it reads as its configuration.
     pub config: BTreeMap<String, String>,
     /// What it reads beside that, and nobody else.
@@ -43,6 +46,7 @@ impl Grants {
             publish: all.clone(),
             request: all,
             state: true,
+            http: None,
             config: BTreeMap::new(),
             secrets: Secrets::default(),
         }
@@ -58,6 +62,16 @@ impl Grants {
     #[must_use]
     pub fn may_request(&self, topic: &TopicName) -> bool {
         self.request.iter().any(|pattern| pattern.matches(topic))
+    }
+
+    /// Whether it may send there, and then whether a name may lead into private networks.
+    #[must_use]
+    pub fn may_fetch(&self, target: &Target) -> Option<bool> {
+        let patterns = self.http.iter().flatten();
+        let matching = patterns.filter(|pattern| pattern.matches(target));
+        matching
+            .map(HttpPattern::private)
+            .reduce(|one, other| one || other)
     }
 
     /// What it reads as its configuration, secrets included.
@@ -87,6 +101,10 @@ impl Grants {
         }
         if self.state {
             parts.push("state".to_owned());
+        }
+        if let Some(http) = self.http.as_ref().filter(|http| !http.is_empty()) {
+            let patterns: Vec<String> = http.iter().map(ToString::to_string).collect();
+            parts.push(format!("http {}", patterns.join(", ")));
         }
         if !self.config.is_empty() {
             let names: Vec<&str> = self.config.keys().map(String::as_str).collect();

@@ -60,6 +60,12 @@ pub struct Limits {
     pub state_value: usize,
     /// Keys written by one call.
     pub state_writes: usize,
+    /// Requests sent over HTTP by one call.
+    pub http_requests: usize,
+    /// Bytes of all requests and responses of one call over HTTP.
+    pub http_bytes: usize,
+    /// How long a connection over HTTP may take to be made.
+    pub http_connect_time: Duration,
     /// The component file.
     pub file: u64,
 }
@@ -86,6 +92,9 @@ impl Default for Limits {
             log_bytes: 64 * KIB,
             state_value: 256 * KIB,
             state_writes: 256,
+            http_requests: 16,
+            http_bytes: 4 * MIB,
+            http_connect_time: Duration::from_secs(2),
             file: 64 * 1024 * 1024,
         }
     }

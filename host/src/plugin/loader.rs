@@ -178,6 +178,11 @@ impl Loader {
             )));
         }
         let name: Arc<str> = name.into();
+        if let Some(import) = binary.http_import().filter(|_| grants.http.is_none()) {
+            return Err(refused(format!(
+                "it imports {import}, which is not granted; add `http = [\"https://HOST/*\"]` under [plugins.{name}] with the addresses that it may send requests to, or `http = []` if it needs none"
+            )));
+        }
         let digest = binary.digest().clone();
         let guest = match self.compile(&name, binary).await {
             Ok(guest) => guest.map_err(failed)?,

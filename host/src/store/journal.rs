@@ -5,6 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod fetched;
+
+pub use fetched::{BodyEnd, FetchFailure, FetchFailureKind, Fetched};
+
 /// One attempt as the host saw it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
@@ -62,6 +66,21 @@ pub enum Step {
         content: Blob,
         /// What came back.
         answer: Answer,
+    },
+    /// It sent a request over HTTP and got this.
+    Fetched {
+        /// How.
+        method: String,
+        /// What.
+        url: String,
+        /// Its headers, without what proves who asks.
+        headers: Vec<(String, String)>,
+        /// Its body.
+        content: Blob,
+        /// Whether the body was larger than there is room for.
+        cut: bool,
+        /// What came back.
+        answer: Fetched,
     },
 }
 
@@ -157,6 +176,18 @@ impl Step {
                 content,
                 answer,
             } => topic.len() + content.0.len() + answer.size(),
+            Self::Fetched {
+                method,
+                url,
+                headers,
+                content,
+                answer,
+                ..
+            } => {
+                let headers = headers.iter().map(|(name, value)| name.len() + value.len());
+                let head = method.len() + url.len() + headers.sum::<usize>();
+                head + content.0.len() + answer.size()
+            }
         }
     }
 }

@@ -44,6 +44,7 @@ impl Hosted {
             limits,
             store: Arc::new(MemoryBackend::new()),
             client: None,
+            http: None,
         });
         Self {
             runtime,

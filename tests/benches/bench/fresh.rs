@@ -42,6 +42,7 @@ impl Hosted {
             limits,
             store: Arc::new(MemoryBackend::new()),
             client: None,
+            http: None,
         });
         Self {
             runtime,

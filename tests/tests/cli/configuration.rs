@@ -30,8 +30,8 @@ fn each_mistake_has_its_place() {
         ),
         ("config_retry_key", "[plugins.echo.retry]\nattempts = 3\n"),
         (
-            "config_later",
-            "[plugins.echo]\nfile = \"plugins/echo.wasm\"\nhttp = []\nsecrets = {}\n",
+            "config_http",
+            "[http]\nca = \"nowhere.pem\"\n[plugins.echo]\nhttp = [\"https://*.example.com/v1/*\", \"api.example.com\", \"https://api.example.com\", \"https://bücher.example/*\", \"https://a.example/x*\"]\n",
         ),
         ("config_type", "[plugins.echo.limits]\ntime = 5\n"),
         ("config_size", "[plugins.echo.limits]\nmemory = \"a lot\"\n"),

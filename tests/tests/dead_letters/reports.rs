@@ -211,6 +211,7 @@ async fn a_failed_attempt_is_run_again_exactly() -> Outcome {
             Step::Wrote { .. } => "wrote",
             Step::Published { .. } => "published",
             Step::Asked { .. } => "asked",
+            Step::Fetched { .. } => "fetched",
         })
         .collect();
     assert_eq!(

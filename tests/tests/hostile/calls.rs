@@ -4,6 +4,7 @@ use sandbar::message::Message;
 use sandbar::store::{KeptLetter, Reason};
 use sandbar_tests::contract::{Failure, Outcome};
 use sandbar_tests::raw::{Raw, TOPIC};
+use sandbar_tests::servers::web::Web;
 use sandbar_tests::traffic::take;
 
 use super::neighbourhood::{MEMORY, Neighbourhood};
@@ -343,4 +344,40 @@ async fn instance_after_a_trap() -> Outcome {
     }
     assert!(there.opened.store.dead_letters(10).await?.is_empty());
     there.is_served().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_requests_over_http() -> Outcome {
+    let web = Web::start().await;
+    let there = Neighbourhood::fetching(&web).await?;
+    let content = format!("10000 {}", web.url("/held"));
+    let kept = there.spoils("fetch.many", &content).await?;
+    ended(&kept, Reason::Failed, "raise `limits.http_requests`");
+    // Two attempts, of 16 requests at most.
+    assert!(web.asked().len() <= 32, "{}", web.asked().len());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn response_without_end() -> Outcome {
+    let web = Web::start().await;
+    let there = Neighbourhood::fetching(&web).await?;
+    let kept = there.spoils("fetch.get", &web.url("/endless")).await?;
+    ended(&kept, Reason::Failed, "raise `limits.http_bytes`");
+    let kept = there.spoils("fetch.get", &web.url("/drip")).await?;
+    ended(&kept, Reason::Timeout, "longer than 500ms");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn request_to_where_it_may_not() -> Outcome {
+    let web = Web::start().await;
+    let other = Web::start().await;
+    let there = Neighbourhood::fetching(&web).await?;
+    for url in [other.url("/ok"), web.url("/ok").replace("http", "https")] {
+        let kept = there.spoils("fetch.get", &url).await?;
+        ended(&kept, Reason::Forbidden, "HttpRequestDenied");
+    }
+    assert!(web.asked().is_empty() && other.asked().is_empty());
+    Ok(())
 }

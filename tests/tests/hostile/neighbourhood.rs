@@ -12,6 +12,7 @@ use sandbar::store::{KeptLetter, LetterFilter};
 use sandbar_tests::contract::{Failure, Outcome};
 use sandbar_tests::guests::guest;
 use sandbar_tests::raw::{Raw, TOPIC};
+use sandbar_tests::servers::web::Web;
 use sandbar_tests::traffic::SOON;
 
 pub(crate) const MEMORY: usize = 8 << 20;
@@ -39,6 +40,14 @@ impl Neighbourhood {
     pub(crate) async fn misbehaving() -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
         Self::with(spec(&guest("misbehave")), folder).await
+    }
+
+    /// With the plugin `fetch`, which may send to this server.
+    pub(crate) async fn fetching(web: &Web) -> Result<Self, Failure> {
+        let mut spec = spec(&guest("fetch"));
+        spec.grants.http = Some(vec![web.url("/*").parse()?]);
+        spec.limits.http_bytes = 256 << 10;
+        Self::with(spec, tempfile::tempdir()?).await
     }
 
     /// With this component.

@@ -47,6 +47,7 @@ async fn many(language: Language) {
         limits,
         store: Arc::new(MemoryBackend::new()),
         client: None,
+        http: None,
     });
     let asked = Arc::new(message("echo", &"x".repeat(1024)));
     // The first call of an instance touches what it shares with the others so far.

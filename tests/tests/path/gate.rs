@@ -71,6 +71,7 @@ async fn serve(limits: Limits, messages: usize) -> (Arc<Service>, Arc<MemoryBack
         limits,
         store: backend.clone(),
         client: None,
+        http: None,
     };
     let version = Version::new(
         Form::Native,

@@ -5,6 +5,7 @@ use super::*;
 use sandbar::deploy::ShadowStatus;
 use sandbar::message::Message;
 use sandbar::rollout::Share;
+use sandbar_tests::servers::web::Web;
 use sandbar_tests::traffic::{SOON, topic};
 
 impl Fixture {
@@ -82,6 +83,41 @@ async fn an_equal_version_makes_the_same() {
     );
     assert!(compared.same > 30, "{compared:?}");
     assert_eq!((fixture.sum().await, fixture.letters().await), (400, 0));
+}
+
+/// It gets what the live version got, and nobody is asked again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_over_http_are_not_sent_again() {
+    let web = Web::start().await;
+    let grant = format!("http = [\"{}\"]\n", web.url("/*"));
+    let fixture = Fixture::with("fetch", &grant, Arc::new(WallClock)).await;
+    let send = async |count: u64| {
+        let message = message("fetch.told", &web.url("/ok"));
+        sandbar_tests::traffic::publish(&*fixture.backend, message).await;
+        fixture.compared(count).await.compared
+    };
+    fixture.shadows(fixture.version(&[TWO]), None, None).await;
+    let compared = send(1).await;
+    let differences: Vec<_> = compared
+        .first
+        .iter()
+        .flat_map(|it| &it.differences)
+        .collect();
+    let [only] = differences.as_slice() else {
+        panic!("{compared:?}");
+    };
+    assert_eq!(only.what, "message 1 to out.told");
+    assert_eq!(
+        (&*only.live, &*only.shadow),
+        ("version one hello", "version two hello")
+    );
+
+    // What the live version did not send is not sent either.
+    let other = [("?by=first", "?by=other")];
+    fixture.shadows(fixture.version(&other), None, None).await;
+    assert_eq!(send(1).await.incomparable, 1);
+    let lines: Vec<String> = web.asked().into_iter().map(|asked| asked.line).collect();
+    assert_eq!(lines, ["GET /ok?by=first"; 2]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

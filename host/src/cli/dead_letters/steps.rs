@@ -1,6 +1,6 @@
 //! What a handler asked of the host and did, one line for each step.
 
-use sandbar::store::{Answer, Blob, Step};
+use sandbar::store::{Answer, Blob, BodyEnd, Fetched, Step};
 
 use super::preview::preview;
 
@@ -32,6 +32,17 @@ pub(super) fn as_text(step: &Step) -> String {
             content,
             answer,
         } => format!("asked {topic}: {}; {}", shown(content), answered(answer)),
+        Step::Fetched {
+            method,
+            url,
+            content,
+            answer,
+            ..
+        } => format!(
+            "sent {method} {url}: {}; {}",
+            shown(content),
+            fetched(answer)
+        ),
     }
 }
 
@@ -42,6 +53,27 @@ fn answered(answer: &Answer) -> String {
         } => format!("got {status}: {}", shown(content)),
         Answer::Timeout => "got no reply in time".to_owned(),
         Answer::Unavailable(why) => format!("got no reply: {why}"),
+    }
+}
+
+fn fetched(answer: &Fetched) -> String {
+    match answer {
+        Fetched::Response {
+            status,
+            content,
+            end,
+            ..
+        } => {
+            let end = match end {
+                BodyEnd::Whole => String::new(),
+                BodyEnd::Unread => ", of which it read no more".to_owned(),
+                BodyEnd::Missing => ", and more that is not in the journal".to_owned(),
+                BodyEnd::Failed(failure) => format!(", which broke off: {failure}"),
+            };
+            format!("got {status}: {}{end}", shown(content))
+        }
+        Fetched::Failed(failure) => format!("got no response: {failure}"),
+        Fetched::Pending => "got no response before it ended".to_owned(),
     }
 }
 

@@ -27,6 +27,7 @@ impl Checker<'_> {
                 ("memory", zero_size(written.memory)),
                 ("concurrency", written.concurrency == Some(0)),
                 ("rate", written.rate == Some(0)),
+                ("http_connect_time", zero_time(written.http_connect_time)),
                 ("file", zero_size(written.file)),
             ],
         );
@@ -58,6 +59,11 @@ impl Checker<'_> {
             log_bytes: bytes(written.log_bytes, default.log_bytes),
             state_value: bytes(written.state_value, default.state_value),
             state_writes: number(written.state_writes, default.state_writes),
+            http_requests: number(written.http_requests, default.http_requests),
+            http_bytes: bytes(written.http_bytes, default.http_bytes),
+            http_connect_time: written
+                .http_connect_time
+                .map_or(default.http_connect_time, |time| time.0),
             file: written.file.map_or(default.file, |size| size.0),
         };
         let shown = |bytes: usize| Size(u64::try_from(bytes).unwrap_or(u64::MAX)).to_string();
