@@ -7,6 +7,7 @@
 //! known here: it passes them in as [`Options`].
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::telemetry::LogFormat;
 use crate::throttle::BreakerPolicy;
 use crate::wire::Form;
 
+mod admin;
 mod cache;
 mod collect;
 mod environment;
@@ -34,13 +36,14 @@ mod valid;
 mod written;
 
 pub use crate::value::{Setting, Settings, Size, Time};
+pub use admin::AdminConfig;
 pub use cache::CacheConfig;
 pub use environment::variable;
 pub use problem::{ConfigError, Place, Problem};
 pub use reference::reference;
 pub use schema::schema;
 pub use shown::Shown;
-pub use text::check_name;
+pub use text::{address, check_name};
 
 pub(crate) use problem::nearest;
 
@@ -81,6 +84,8 @@ pub struct Config {
     pub log: Sourced<Option<String>>,
     /// How it is logged.
     pub log_format: Sourced<LogFormat>,
+    /// What is asked over HTTP.
+    pub admin: AdminConfig,
     /// Where compiled components are kept.
     pub cache: CacheConfig,
     /// The broker.
@@ -232,6 +237,8 @@ pub struct Flags {
     pub log: Option<String>,
     /// Instead of `log_format`.
     pub log_format: Option<LogFormat>,
+    /// Instead of `admin.listen`.
+    pub admin: Option<SocketAddr>,
 }
 
 impl Config {
@@ -326,6 +333,8 @@ impl Flags {
             &mut file.log_format,
             self.log_format,
         );
+        let admin = self.admin.map(text::Listen);
+        put(&mut said, "admin.listen", &mut file.admin.listen, admin);
         said
     }
 }

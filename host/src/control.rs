@@ -12,7 +12,7 @@ use crate::call::Access;
 use crate::client::Client;
 use crate::config::DEFAULT_GRACE;
 use crate::dispatch::{Conflict, Dispatcher};
-use crate::guest::{CacheOptions, Engine, GuestError};
+use crate::guest::{CacheOptions, Engine, GuestError, LoadCounts};
 use crate::handler::{Port, begin_beside as begin, queue, stay_before};
 use crate::http::Connector;
 use crate::periodic::{self, Clock, WallClock};
@@ -264,6 +264,12 @@ impl Host {
     pub fn ports(&self) -> Vec<Arc<Port>> {
         let members = self.shared.members();
         members.iter().map(|member| member.port.clone()).collect()
+    }
+
+    /// How components were loaded so far.
+    #[must_use]
+    pub fn loaded(&self) -> LoadCounts {
+        self.shared.loader.counts()
     }
 
     /// A client of the same broker.

@@ -22,11 +22,13 @@ use crate::watch::{Rest, Stamp};
 mod canary;
 mod look;
 mod plan;
+mod refusals;
 mod said;
 mod shadow;
 mod verbs;
 
 pub use plan::{Plan, PlanError, plan};
+pub use refusals::Refusals;
 pub use said::{
     Answer, CanaryStatus, Outcome, PluginStatus, Question, ShadowStatus, SideStatus,
     State as PluginState, Version,
@@ -56,6 +58,8 @@ struct Shared {
     began: Instant,
     /// For tasks, which must not keep it.
     me: Weak<Self>,
+    /// Those of the state, for whoever does not wait for a change.
+    refusals: Refusals,
     /// One change at a time.
     state: tokio::sync::Mutex<State>,
 }
@@ -68,7 +72,7 @@ struct State {
     /// What was made of the files, by the name of the plugin.
     applied: HashMap<String, Applied>,
     /// What was said already of something that stays wrong.
-    said: HashMap<String, String>,
+    refusals: Refusals,
     /// Who judges the versions that are tried, by the name of the plugin.
     judges: HashMap<String, AbortOnDropHandle<()>>,
 }
@@ -95,12 +99,13 @@ impl Deployments {
     ) -> Self {
         let watch = config.watch.value;
         let file = config.file.clone();
+        let refusals = Refusals::default();
         let state = State {
             config,
             config_stamp: file.as_deref().and_then(Stamp::of),
             rest: Rest::default(),
             applied: HashMap::new(),
-            said: HashMap::new(),
+            refusals: refusals.clone(),
             judges: HashMap::new(),
         };
         let shared = Arc::new_cyclic(|me| Shared {
@@ -109,6 +114,7 @@ impl Deployments {
             origin,
             began: Instant::now(),
             me: me.clone(),
+            refusals,
             state: tokio::sync::Mutex::new(state),
         });
         if let Err(error) = shared.remember(&components) {
@@ -128,6 +134,12 @@ impl Deployments {
     /// Answers an operator.
     pub async fn ask(&self, question: Question) -> Answer {
         self.shared.ask(question).await
+    }
+
+    /// What is described and cannot be served as it is.
+    #[must_use]
+    pub fn refusals(&self) -> Refusals {
+        self.shared.refusals.clone()
     }
 
     /// Who answers what is asked on the socket.

@@ -13,9 +13,11 @@
 //!
 //! A [`handler`] runs one pipeline for each plugin, and [`control`] assembles them into a host. Programs that are no host
 //! send with a [`publisher`], receive with a [`subscriber`] (whose [`validator`] passes over duplicates), and do both and
-//! ask for replies with a [`client`], on the [`broker`] of their configuration or on any other. ARCHITECTURE.md says what
+//! ask for replies with a [`client`], on the [`broker`] of their configuration or on any other. What an operator's tools ask
+//! a running host is in [`admin`]. ARCHITECTURE.md says what
 //! may know what, and which of the seeds' classes is which here.
 
+pub mod admin;
 pub mod backend;
 pub mod broker;
 pub mod call;

@@ -25,19 +25,22 @@ mod live;
 mod report;
 mod shadow;
 mod split;
+mod tally;
 
 use beside::Ended;
-use crew::{Crew, End};
+use crew::{Crew, End, Waiting};
 use fair::Share;
 use gate::Gate;
-use inflight::{InFlight, Permit};
+use inflight::InFlight;
 use live::{Found, Live, View};
+use tally::{Ending, Timed};
 
 pub use beside::Beside;
 pub(crate) use fair::Shares;
 pub(crate) use live::Serving;
 pub use live::Version;
 pub use shadow::{Compared, Differing, Shadow, Wish};
+pub(crate) use tally::{BOUNDS, Ends, Tally};
 
 /// One subscription with everything that its messages pass through.
 #[derive(Debug)]
@@ -49,6 +52,7 @@ pub struct Pipeline {
     live: Live,
     gate: Arc<Gate>,
     share: Arc<Share>,
+    tally: Tally,
 }
 
 impl Pipeline {
@@ -65,6 +69,7 @@ impl Pipeline {
             live,
             gate,
             share,
+            tally: Tally::default(),
         }
     }
 
@@ -77,6 +82,21 @@ impl Pipeline {
     /// What it uses at this moment.
     pub(crate) fn serving(&self) -> Arc<Serving> {
         self.live.now()
+    }
+
+    /// What was counted of it so far.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// How many of its messages are in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.share.in_flight()
+    }
+
+    /// Whether it is paused because its plugin keeps failing, and how often it was.
+    pub(crate) fn breaker(&self) -> (bool, usize) {
+        (self.gate.is_closed(), self.gate.pauses())
     }
 
     /// From now on it uses this; what has begun goes on with what was there before.
@@ -121,29 +141,32 @@ impl Pipeline {
     /// One message from its delivery to its end. Commit and settle follow together with those of its neighbours: the
     /// backend makes verdict and effects durable together. Without an end the message goes back, and comes again to the
     /// version that is live by then.
-    async fn journey(&self, at: Arc<View>, delivery: Delivery, permit: Permit) -> Option<End> {
+    async fn journey(&self, at: Arc<View>, waiting: Waiting, timed: Timed) -> Option<End> {
+        let (delivery, permit) = waiting;
         let began_ms = clock::now_ms();
-        let conclusion = match Self::admit(at.version(), &delivery) {
-            Err(refusal) => self.refuse(at.version(), &delivery, None, refusal),
+        let (conclusion, ended) = match Self::admit(at.version(), &delivery) {
+            Err(refusal) => (self.refuse(at.version(), &delivery, None, refusal), None),
             Ok(message) => {
                 let found = at.route(&delivery, &message);
                 match found.routes.as_slice() {
-                    [] => self.unrouted(found.version, &delivery, &message),
+                    [] => (self.unrouted(found.version, &delivery, &message), None),
                     [route] => {
-                        self.call(&found, &delivery, message, route, began_ms)
-                            .await?
+                        let call = self.call(&found, &delivery, message, route, began_ms, timed);
+                        call.await?
                     }
-                    several => split::split(&delivery, &message, several, &self.queue),
+                    several => (self.split(&delivery, &message, several), None),
                 }
             }
         };
         let Conclusion { verdict, effects } = conclusion;
+        let ending = Ending::of(ended, &verdict);
         report::verdict(&self.queue, &delivery, &verdict);
         let settlement = delivery.settle(verdict, effects);
         Some(End {
             settlement,
             permit,
             began_ms,
+            ending,
         })
     }
 
@@ -167,7 +190,9 @@ impl Pipeline {
         message: Arc<Message>,
         route: &Route,
         began: i64,
-    ) -> Option<Conclusion> {
+        timed: Timed,
+    ) -> Option<(Conclusion, Option<Ended>)> {
+        let timer = self.tally.timer(timed);
         let (version, measured) = (found.version, found.measure());
         let again = || {
             Call::new(
@@ -184,6 +209,7 @@ impl Pipeline {
         if outcome == Outcome::Superseded || withdrawn {
             return None;
         }
+        drop(timer);
         let ended = Ended::from(&outcome);
         let call = call.unwrap_or_else(again);
         report::outcome(&*route.action, &call, &outcome);
@@ -209,7 +235,11 @@ impl Pipeline {
         if let Some(copying) = copying {
             copying.send(&conclusion);
         }
-        Some(conclusion)
+        Some((conclusion, Some(ended)))
+    }
+
+    fn split(&self, delivery: &Delivery, message: &Message, routes: &[&Route]) -> Conclusion {
+        split::split(delivery, message, routes, &self.queue)
     }
 
     fn unrouted(&self, version: &Version, delivery: &Delivery, message: &Message) -> Conclusion {

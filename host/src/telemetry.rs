@@ -1,6 +1,7 @@
-//! What the host says of itself while it runs: the log on standard error.
+//! What the host says of itself while it runs: the log on standard error, and the closed list of its metrics.
 //!
-//! Only the set-up; what is logged is said where it happens, and text of guests is cleaned before it gets here.
+//! Only the set-up; what is logged is said where it happens, and text of guests is cleaned before it gets here. The metrics
+//! are in `telemetry/metrics.rs`, which knows their names and nothing of where their numbers come from.
 
 use std::io::IsTerminal as _;
 
@@ -8,6 +9,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+
+mod metrics;
+
+pub use metrics::{METRICS, Metric, Numbers, Sort, metric};
 
 /// How lines of the log look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -79,6 +79,12 @@ impl Throttle {
         }
     }
 
+    /// Whether it is paused because it keeps failing, a message that is tried meanwhile included.
+    pub(crate) fn is_paused(&self) -> bool {
+        let breaker = self.breaker.as_ref();
+        breaker.is_some_and(|breaker| breaker.state != State::Working)
+    }
+
     /// So many were taken.
     pub(crate) fn took(&mut self, count: usize, now: Duration) {
         if let Some(bucket) = &mut self.bucket {

@@ -79,6 +79,11 @@ pub fn session(name: &str, folder: &Path, arguments: &[&str], finished: &Finishe
     compare(name, folder, &text, &filters);
 }
 
+/// Compares a text that a manual quotes with a golden file; `filters` are for what differs from run to run.
+pub fn text(name: &str, folder: &Path, text: &str, filters: &[(&str, &str)]) {
+    compare(name, folder, text, filters);
+}
+
 /// Checks that a page quotes every session whose name begins like this, once and to the letter.
 ///
 /// # Panics

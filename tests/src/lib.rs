@@ -6,6 +6,7 @@ pub mod contract;
 pub mod disk;
 pub mod golden;
 pub mod guests;
+pub mod http;
 pub mod languages;
 pub mod ledger;
 pub mod own_backend;

@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -307,6 +308,20 @@ impl Host {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where it is asked over HTTP.
+    ///
+    /// # Panics
+    /// When it is not.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains(" answers /livez"));
+        let place = line.and_then(|line| line.split("http://").nth(1)?.split(' ').next());
+        let address: SocketAddr = place.and_then(|it| it.parse().ok()).expect(&log);
+        // Where it listens everywhere, it is asked here.
+        SocketAddr::from(([127, 0, 0, 1], address.port()))
     }
 
     /// Sends it a signal.

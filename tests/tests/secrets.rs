@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use sandbar_tests::http;
 use sandbar_tests::process::{Finished, Folder};
 
 /// Nothing else in the world looks like it.
@@ -51,7 +52,7 @@ fn a_secret_is_in_nothing_that_the_host_writes() {
     folder.guest("misbehave", "plugins/misbehave.wasm");
     let secret = folder.write("key.txt", format!("{VALUE}\n"));
     folder.write("sandbar.toml", CONFIG);
-    let host = folder.host::<&str>([]);
+    let host = folder.host(["--admin", "127.0.0.1:0"]);
     let ends = ["panic", "forbidden", "reject", "retry", "fail"];
     for end in ends {
         // Who asks gets the text of the failure, without the value.
@@ -96,6 +97,11 @@ fn a_secret_is_in_nothing_that_the_host_writes() {
         &["dead-letters", "list"],
     ] {
         hidden(&folder.run(arguments));
+    }
+    for path in ["/livez", "/readyz", "/metrics", "/hunter2"] {
+        let asked = http::get(host.admin(), path, &[]);
+        let text = format!("{:?} {}", asked.headers, asked.body);
+        assert!(!text.contains("hunter2"), "{text}");
     }
     let shown = folder.run(["config", "show"]).stdout;
     assert!(shown.contains("file:key.txt"), "{shown}");

@@ -3,6 +3,7 @@
 //! An option whose identifier is that of a key stands for that key of the configuration, which reads its variable and says
 //! what is wrong with it; every other option has a variable of its own, which the command line reads.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Command, ValueEnum};
@@ -78,6 +79,9 @@ pub(super) struct HostOptions {
     /// How long stopping waits for what is being handled [default: 10s]
     #[arg(id = "key:grace", long = "grace", value_name = "DURATION", value_parser = parse::<Time>)]
     grace: Option<Time>,
+    /// Answer /livez, /readyz and /metrics over HTTP at this address [default: nowhere]
+    #[arg(id = "key:admin.listen", long = "admin", value_name = "ADDRESS", value_parser = config::address)]
+    admin: Option<SocketAddr>,
 }
 
 /// What the configuration of a verb is made of: its options, and `environment`.
@@ -100,6 +104,7 @@ pub(super) fn layers(
         flags.watch = host.no_watch.then_some(false);
         flags.group = host.group;
         flags.grace = host.grace.map(|time| time.0);
+        flags.admin = host.admin;
     }
     Ok(Layers {
         file: global.config.map_or(FileChoice::Usual, FileChoice::Named),

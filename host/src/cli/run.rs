@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use sandbar::admin::Admin;
 use sandbar::config::{self, Config, Time};
 use sandbar::control::{Host, HostOptions, ServedPlugin, StartError};
 use sandbar::deploy::{self, Deployments, Origin};
@@ -45,6 +46,10 @@ impl Run {
             return Err(nothing(&config).into());
         }
         let mut signals = Signals::new()?;
+        let admin = match config.admin()? {
+            Some(options) => Some(Admin::start(options).await?),
+            None => None,
+        };
         let mut kind = config.broker.clone();
         kind.embedded.letters = Some(config.dead_letters);
         #[cfg(feature = "postgres")]
@@ -56,6 +61,9 @@ impl Run {
             kind.rabbitmq.letters = Some(config.dead_letters);
         }
         let mut broker = broker::own(&kind, &config.data.value).await?;
+        if let Some(admin) = &admin {
+            admin.opened(broker.backend(), broker.store());
+        }
         let registry = registry(&config);
         let plan = match deploy::plan(&config, plugins, registry.as_ref()) {
             Ok(plan) if !plan.plugins.is_empty() || !plan.removed.is_empty() => plan,
@@ -111,10 +119,19 @@ impl Run {
         let deployments =
             Deployments::start(host.clone(), registry, config, origin, plan.components);
         let deployments = deployments.await;
+        if let Some(admin) = &admin {
+            admin.serves(host.clone(), deployments.refusals());
+        }
         // Who finds the socket finds the queues of the plugins too.
         broker.share(&data, reachable.then(|| deployments.steward()))?;
         for plugin in host.plugins() {
             note(Served::new(&plugin).short());
+        }
+        if let Some(admin) = &admin {
+            note(format!(
+                "http://{} answers /livez, /readyz and /metrics",
+                admin.address()
+            ));
         }
         note(format!(
             "{} in {}; data in {}; Ctrl-C stops",
@@ -123,6 +140,9 @@ impl Run {
             data.display()
         ));
         signals.next().await;
+        if let Some(admin) = &admin {
+            admin.stops();
+        }
         drop(deployments);
         note(format!(
             "stopping; what is being handled has {}",

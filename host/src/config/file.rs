@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{Address, Digest, Filter, Key, Name, Queue, Reference, Topic};
+use super::text::{Address, Digest, Filter, HostName, Key, Listen, Name, Queue, Reference, Topic};
 use super::{Settings, Size, Time};
 use crate::backend::{BrokerOptions, Mode};
 use crate::plugin::Isolation;
@@ -44,6 +44,7 @@ pub(super) struct File {
     pub(super) log: Option<Filter>,
     /// How to log it.
     pub(super) log_format: Option<LogFormat>,
+    pub(super) admin: AdminSection,
     pub(super) cache: CacheSection,
     pub(super) broker: BrokerOptions,
     pub(super) client: ClientSection,
@@ -52,6 +53,19 @@ pub(super) struct File {
     pub(super) defaults: DefaultsSection,
     /// The plugins, by name. A plugin without a table of its own has the defaults and no grants.
     pub(super) plugins: BTreeMap<Name, PluginSection>,
+}
+
+/// What the tools of operators ask over HTTP: `/livez`, `/readyz` and `/metrics`. Off unless `listen` is set.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct AdminSection {
+    /// Where a host listens. An address that other machines reach needs a `token`.
+    pub(super) listen: Option<Listen>,
+    /// Who asks has to know it, and sends it as `Authorization: Bearer`.
+    pub(super) token: Option<Reference>,
+    /// Names by which it is asked, beside the address that it listens on and the names of this machine to itself; others are
+    /// refused, since a page in somebody's browser may use them.
+    pub(super) hosts: Option<Vec<HostName>>,
 }
 
 /// Compiled components, kept so that the next start does not compile them again.

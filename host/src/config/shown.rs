@@ -11,10 +11,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::file::{
-    BreakerSection, CacheSection, ClientSection, DefaultsSection, File, HttpSection,
+    AdminSection, BreakerSection, CacheSection, ClientSection, DefaultsSection, File, HttpSection,
     LettersSection, LimitsSection, PluginSection, RetrySection,
 };
-use super::text::{Address, Digest, Filter, Key, Name, Queue, Reference, Topic};
+use super::text::{Address, Digest, Filter, HostName, Key, Listen, Name, Queue, Reference, Topic};
 use super::written::Written;
 use super::{Breaker, Config, PluginConfig, Setting, Size, Source, Time};
 use crate::plugin::Limits;
@@ -132,6 +132,11 @@ impl From<&Config> for File {
             trusted_keys: Some(config.trusted_keys.iter().cloned().map(Key).collect()),
             log: config.log.value.clone().map(Filter),
             log_format: Some(config.log_format.value),
+            admin: AdminSection {
+                listen: config.admin.listen.map(Listen),
+                token: config.admin.token.clone().map(Reference),
+                hosts: Some(config.admin.hosts.iter().cloned().map(HostName).collect()),
+            },
             cache: CacheSection {
                 enabled: Some(config.cache.enabled),
                 dir: config.cache.dir.clone(),

@@ -3,6 +3,7 @@
 //! Only one value at a time, and only its form. Values that others write as well are in [`crate::value`].
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use crate::backend::{BackendError, QueueName};
@@ -43,6 +44,28 @@ pub(super) struct Reference(pub(super) Setting);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Filter(pub(super) String);
 
+/// Where to listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Listen(pub(super) SocketAddr);
+
+/// The name of a machine, without a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HostName(pub(super) String);
+
+/// An address with a port; `localhost` is the machine itself.
+///
+/// # Errors
+/// What to write instead.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let numbers = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    numbers.parse().map_err(|_| {
+        format!("{text:?} is not an address with a port; write it like \"127.0.0.1:9464\"")
+    })
+}
+
 /// Whether this can be the name of a plugin or a group, which is part of the names of queues.
 ///
 /// # Errors
@@ -79,6 +102,28 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, HttpPatternError> {
         text.parse().map(Self)
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        address(text).map(Self)
+    }
+}
+
+impl FromStr for HostName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if text.is_empty() || text.len() > 253 || !text.chars().all(legal) {
+            return Err(format!(
+                "{text:?} is not the name of a machine; write it without a port, like \"sandbar.internal\""
+            ));
+        }
+        Ok(Self(text.to_ascii_lowercase()))
     }
 }
 
@@ -133,6 +178,18 @@ impl FromStr for Filter {
 }
 
 impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for HostName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -200,6 +257,21 @@ written_as_text!(Name, Text, "a name of letters, digits, `-` and `_`", {
     "type": "string",
     "pattern": "^[A-Za-z0-9_-]{1,100}$",
     "x-type": "name",
+});
+
+written_as_text!(Listen, Text, "an address with a port such as \"127.0.0.1:9464\"", {
+    "type": "string",
+    "pattern": r"^.+:\d+$",
+    "examples": ["127.0.0.1:9464", "[::1]:9464"],
+    "x-type": "address",
+});
+
+written_as_text!(HostName, Text, "the name of a machine such as \"sandbar.internal\"", {
+    "type": "string",
+    "maxLength": 253,
+    "pattern": "^[A-Za-z0-9._-]+$",
+    "examples": ["sandbar.internal"],
+    "x-type": "host name",
 });
 
 written_as_text!(Topic, Text, "a topic or a pattern such as \"order.*\"", {

@@ -4,10 +4,10 @@
 
 use std::path::PathBuf;
 
-use super::file::{CacheSection, File, LettersSection, PluginSection};
+use super::file::{AdminSection, CacheSection, File, LettersSection, PluginSection};
 use super::problem::Problem;
 use super::written::{Keys, Written};
-use super::{Breaker, CacheConfig, Config, PluginConfig, Sourced};
+use super::{AdminConfig, Breaker, CacheConfig, Config, PluginConfig, Sourced};
 use super::{DEFAULT_DATA, DEFAULT_GRACE, DEFAULT_PLUGIN_DIR, DEFAULT_REQUEST_TIMEOUT};
 use crate::backend::{BrokerOptions, Mode};
 use crate::client::PoolOptions;
@@ -22,7 +22,7 @@ use crate::store::Retention;
 mod limits;
 
 /// What is valid, with the default in the place of everything that is not; that is among the problems then.
-pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -> Config {
+pub(super) fn check(mut file: File, written: Written, problems: &mut Vec<Problem>) -> Config {
     let mut checker = Checker {
         written: &written,
         problems,
@@ -32,6 +32,7 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
     let no_time = client.timeout.is_some_and(|time| time.0.is_zero());
     let nobody = client.maxsize == Some(0);
     checker.zero(&["client"], &[("timeout", no_time), ("maxsize", nobody)]);
+    let admin = checker.admin(std::mem::take(&mut file.admin));
     let nothing = file.cache.size.is_some_and(|size| size.0 == 0);
     checker.zero(&["cache"], &[("size", nothing)]);
     checker.zero(&[], &[("versions", file.versions == Some(0))]);
@@ -93,6 +94,7 @@ pub(super) fn check(file: File, written: Written, problems: &mut Vec<Problem>) -
             &["log_format"],
             file.log_format.unwrap_or_default(),
         ),
+        admin,
         cache: cache(file.cache, &written),
         broker: file.broker,
         client_pool,
@@ -161,6 +163,30 @@ impl Checker<'_> {
         );
         let written = self.written.is_written(&[table, &[small.0]].concat());
         self.problem(table, if written { small.0 } else { large.0 }, message);
+    }
+
+    /// What others could reach must not answer everybody.
+    fn admin(&mut self, section: AdminSection) -> AdminConfig {
+        let admin = AdminConfig {
+            listen: section.listen.map(|listen| listen.0),
+            token: section.token.map(|token| token.0),
+            hosts: section
+                .hosts
+                .into_iter()
+                .flatten()
+                .map(|host| host.0)
+                .collect(),
+        };
+        if let Some(listen) = admin.listen.filter(|listen| !listen.ip().is_loopback())
+            && admin.token.is_none()
+        {
+            let message = format!(
+                "`listen` is {listen}, which other machines may reach, and there is no `token`; listen on 127.0.0.1:{}, or write `token = \"env:NAME\"` under [admin] with a variable that holds it",
+                listen.port()
+            );
+            self.problem(&["admin"], "listen", message);
+        }
+        admin
     }
 
     fn broker(&mut self, file: &File) {

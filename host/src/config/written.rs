@@ -142,13 +142,14 @@ impl Written {
 
     /// Where a value came from.
     pub(super) fn source(&self, keys: &Keys<'_>) -> Source {
-        match keys {
-            [only] if self.flags.contains(only) => Source::Flag,
-            _ => match self.entry(keys) {
-                Some(entry) if entry.value.start >= self.text.len() => Source::Env,
-                Some(_) => Source::File,
-                None => Source::Default,
-            },
+        let said = |flag: &&str| flag.split('.').eq(keys.iter().copied());
+        if self.flags.iter().any(said) {
+            return Source::Flag;
+        }
+        match self.entry(keys) {
+            Some(entry) if entry.value.start >= self.text.len() => Source::Env,
+            Some(_) => Source::File,
+            None => Source::Default,
         }
     }
 

@@ -58,7 +58,7 @@ impl Shared {
         let (mut described, wrong) = state.config.served_now(&self.origin.files);
         for (name, problems) in &wrong {
             let text = problems.to_string();
-            state.say(name, &text);
+            state.refusals.say(name, &text);
         }
         described.extend(self.kept(state, &described));
         let is_there = |name: &str| {
@@ -99,6 +99,11 @@ impl Shared {
                 again = sooner(again, Duration::ZERO);
             }
         }
+        let stays = |name: &str| {
+            let refused = state.applied.get(name).is_some_and(|it| it.refused);
+            refused || wrong.iter().any(|(wrong, _)| wrong == name)
+        };
+        state.refusals.keep(stays);
         let applied = &state.applied;
         let named = |file: &Path| applied.values().any(|it| it.served.spec.file == file);
         state.rest.keep(|file| file.exists() || named(file));
@@ -214,13 +219,10 @@ impl Shared {
                 } else {
                     "nothing is served"
                 };
-                state.say(name, &format!("{reason}; {still}"));
+                state.refusals.say(name, &format!("{reason}; {still}"));
                 Step::Nothing
             }
         };
-        if step == Step::Changed {
-            state.said.remove(name);
-        }
         state.applied.insert(name.clone(), applied);
         step
     }
@@ -275,16 +277,6 @@ impl Shared {
             tracing::error!(plugin = %name, "that it is gone will be forgotten: {error}");
         }
         true
-    }
-}
-
-impl State {
-    /// Says what is wrong, once.
-    fn say(&mut self, name: &str, text: &str) {
-        if self.said.get(name).is_none_or(|said| said != text) {
-            tracing::error!(plugin = %name, "not served as it is now: {text}");
-            self.said.insert(name.to_owned(), text.to_owned());
-        }
     }
 }
 

@@ -113,6 +113,7 @@ impl Subscription {
         let watched = Watched {
             source,
             trouble: self.trouble.clone(),
+            pipeline: self.pipeline.clone(),
         };
         let pipeline = self.pipeline.clone();
         let life = stop.child_token();
@@ -146,6 +147,8 @@ impl Work for Subscription {
 struct Watched {
     source: Box<dyn Source>,
     trouble: Trouble,
+    /// Where it is counted.
+    pipeline: Arc<Pipeline>,
 }
 
 impl fmt::Debug for Watched {
@@ -159,7 +162,11 @@ impl Source for Watched {
     async fn next(&mut self, max: usize) -> SourceEvent {
         let event = self.source.next(max).await;
         match &event {
-            SourceEvent::Stalled(error) | SourceEvent::Fatal(error) => {
+            SourceEvent::Stalled(error) => {
+                let before = self.trouble.send_replace(Some(error.to_string()));
+                self.pipeline.tally().stalled(before.is_none());
+            }
+            SourceEvent::Fatal(error) => {
                 self.trouble.send_replace(Some(error.to_string()));
             }
             SourceEvent::Reconnected => {

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::gate::Allowed;
 use super::inflight::{Permit, Permits};
+use super::tally::{Ending, Sampler};
 use super::{Delivery, Pipeline, report};
 use crate::backend::Settlement;
 use crate::kill_point::kill_point;
@@ -24,7 +25,7 @@ use crate::relief;
 const TOGETHER: usize = 64;
 
 /// A message with its room.
-type Waiting = (Delivery, Permit);
+pub(super) type Waiting = (Delivery, Permit);
 
 /// The end of a journey that the broker does not know yet.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(super) struct End {
     pub(super) permit: Permit,
     /// When the handler began, milliseconds since 1970-01-01 UTC.
     pub(super) began_ms: i64,
+    /// What it counts as once it is settled.
+    pub(super) ending: Ending,
 }
 
 /// The tasks of one pipeline. Dropping it ends them; what was in flight comes again.
@@ -64,8 +67,11 @@ impl Part {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self) -> Option<Waiting> {
-        self.lock().pop_front()
+    /// The next one, and how many follow it.
+    fn next(&self) -> Option<(Waiting, usize)> {
+        let mut messages = self.lock();
+        let next = messages.pop_front()?;
+        Some((next, messages.len()))
     }
 
     fn take(&self) -> VecDeque<Waiting> {
@@ -123,6 +129,7 @@ fn move_on(pipeline: &Arc<Pipeline>, tasks: &Weak<Tasks>, part: &Part) {
 /// Takes the messages of a part along, one after the other as long as none waits.
 async fn work(pipeline: Arc<Pipeline>, part: Arc<Part>) {
     let mut view = None;
+    let mut sampler = Sampler::default();
     let mut journeys = FuturesUnordered::new();
     let mut settling = FuturesUnordered::new();
     let mut ends: Vec<End> = Vec::new();
@@ -132,9 +139,10 @@ async fn work(pipeline: Arc<Pipeline>, part: Arc<Part>) {
         }
         let next = part.next();
         let more = next.is_some();
-        if let Some((delivery, permit)) = next {
+        if let Some((waiting, follow)) = next {
             let at = pipeline.live.view(view.take());
-            let mut journey = Box::pin(pipeline.journey(at.clone(), delivery, permit));
+            let timed = sampler.next(follow == 0);
+            let mut journey = Box::pin(pipeline.journey(at.clone(), waiting, timed));
             view = Some(at);
             match futures_util::poll!(journey.as_mut()) {
                 Poll::Ready(end) => ends.extend(end),
@@ -184,7 +192,7 @@ fn took_long(ends: &[End]) -> bool {
 }
 
 /// Settles together what has ended; the order is that of the calls of this function.
-fn settle(pipeline: &Pipeline, ends: Vec<End>) -> impl Future<Output = ()> + use<> {
+fn settle(pipeline: &Arc<Pipeline>, ends: Vec<End>) -> impl Future<Output = ()> + use<> {
     let verdicts = ends.iter().map(|end| &end.settlement.verdict);
     if let Some(change) = pipeline.gate.ended(verdicts) {
         let serving = pipeline.serving();
@@ -192,16 +200,20 @@ fn settle(pipeline: &Pipeline, ends: Vec<End>) -> impl Future<Output = ()> + use
     }
     let mut settlements = Vec::with_capacity(ends.len());
     let mut permits = Vec::with_capacity(ends.len());
+    let mut endings = Vec::with_capacity(ends.len());
     for end in ends {
         settlements.push(end.settlement);
         permits.push(end.permit);
+        endings.push(end.ending);
     }
     kill_point("handled");
     let settled = pipeline.backend.settle(settlements);
     kill_point("decided");
-    let queue = pipeline.queue.clone();
+    let pipeline = pipeline.clone();
     async move {
-        report::settled(&queue, settled.await);
+        let settled = settled.await;
+        pipeline.tally.settled(&endings, &settled);
+        report::settled(&pipeline.queue, settled);
         Permit::give_back(permits);
     }
 }

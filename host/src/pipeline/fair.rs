@@ -87,6 +87,11 @@ impl Share {
         self.demand.in_flight.store(count, Ordering::Relaxed);
     }
 
+    /// How many messages are.
+    pub(super) fn in_flight(&self) -> usize {
+        self.demand.in_flight.load(Ordering::Relaxed)
+    }
+
     /// How many messages may be in flight of those that could be.
     pub(super) fn most_in_flight(&self, all: usize) -> usize {
         if self.shares.0.uneven.load(Ordering::Relaxed) {

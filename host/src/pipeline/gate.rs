@@ -71,6 +71,11 @@ impl Gate {
         }
     }
 
+    /// Whether it is closed because the plugin keeps failing, a message that is tried meanwhile included.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().as_ref().is_some_and(Throttle::is_paused)
+    }
+
     /// Differs once the plugin was paused: what was taken before and has not begun goes back then.
     pub(super) fn pauses(&self) -> usize {
         self.pauses.load(Ordering::Relaxed)

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Components, Grants, Limits, Plugin, PluginRoute, Pool, TrustedKey, trust};
 use crate::dispatch::{Conflict, Kind};
-use crate::guest::{Binary, DeclaredRoute, Engine, Guest, GuestError};
+use crate::guest::{Binary, DeclaredRoute, Engine, Guest, GuestError, LoadCounts};
 use crate::periodic::Schedule;
 use crate::topic::Pattern;
 
@@ -96,6 +96,12 @@ impl Loader {
     #[must_use]
     pub fn new(engine: Engine) -> Self {
         Self { engine }
+    }
+
+    /// How components were loaded so far.
+    #[must_use]
+    pub fn counts(&self) -> LoadCounts {
+        self.engine.counts()
     }
 
     /// Reads the file and makes a plugin of it.

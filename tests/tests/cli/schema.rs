@@ -131,7 +131,7 @@ fn every_key_that_can_be_written_is_in_the_schema() {
     let text = "[plugins.a]\nfile = \"a.wasm\"\nsubscribe = [\"a\"]\ndigest = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"\ndead_letter_queue = \"d\"\nreceiving = \"direct\"\nhttp = [\"https://a.example/*\"]\nconfig = { k = 1 }\n";
     let config = load(
         &format!(
-            "plugin_dir = \"p\"\nlog = \"info\"\n[defaults.limits]\nrate = 9\n[cache]\ndir = \"c\"\n[broker.rabbitmq]\nca = \"file:ca.pem\"\n[http]\nca = \"ca.pem\"\n{text}"
+            "plugin_dir = \"p\"\nlog = \"info\"\n[defaults.limits]\nrate = 9\n[admin]\nlisten = \"127.0.0.1:9464\"\ntoken = \"env:T\"\n[cache]\ndir = \"c\"\n[broker.rabbitmq]\nca = \"file:ca.pem\"\n[http]\nca = \"ca.pem\"\n{text}"
         ),
         vec![],
     )
