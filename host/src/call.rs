@@ -3,7 +3,7 @@
 //! Plugins and native actions act on the world only through a [`Call`], so that both obey the same grants and limits
 //! and nothing that they do is visible before the pipeline commits it. A call does not know who executes it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,18 +14,20 @@ use crate::backend::{Effects, Outgoing};
 use crate::client::{Client, RequestError};
 use crate::http::Connector;
 use crate::message::{Message, PROPAGATED, Payload, Strategy};
-use crate::plugin::{Grants, Limits};
+use crate::plugin::{Grants, Hits, Limit, Limits};
 use crate::store::{Frame, Report, StateEffects, Store, StoreError, Used, Versioned};
 use crate::topic::TopicName;
 
 mod http;
 mod notes;
 mod record;
+mod state;
 
 pub(crate) use http::Unsent;
 use notes::Notes;
 use record::Did;
 pub use record::Replay;
+use state::Written;
 
 /// What every call of one plugin (or of one set of native actions) shares.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub struct Access {
     pub grants: Grants,
     /// How much of it.
     pub limits: Limits,
+    /// How often it hit a limit.
+    pub hits: Arc<Hits>,
     /// Where its state is.
     pub store: Arc<dyn Store>,
     /// Who asks for it.
@@ -60,6 +64,10 @@ pub struct Call {
     published_bytes: usize,
     reads: BTreeMap<Arc<str>, Versioned>,
     writes: BTreeMap<Arc<str>, Option<Bytes>>,
+    /// Bytes of its writes.
+    written: Written,
+    /// The limits that it has hit, a bit for each.
+    hit: u32,
     /// Nothing for most calls.
     notes: Option<Box<Notes>>,
     /// What it asked and did, in order.
@@ -130,6 +138,8 @@ impl Call {
             published_bytes: 0,
             reads: BTreeMap::new(),
             writes: BTreeMap::new(),
+            written: Written::default(),
+            hit: 0,
             notes: None,
             did: Vec::new(),
             seed: None,
@@ -167,17 +177,19 @@ impl Call {
         self.check_payload(&payload)?;
         let limits = &self.access.limits;
         if self.publishes.len() >= limits.publishes {
-            return Err(Refusal::Limit(format!(
+            let text = format!(
                 "one call may publish {} messages; raise `limits.publishes` of plugin `{}`",
                 limits.publishes, self.access.plugin
-            )));
+            );
+            return Err(self.exceeded(Limit::Publishes, text));
         }
         let bytes = self.published_bytes + payload.content.len() + payload.headers.size();
         if bytes > limits.publish_bytes {
-            return Err(Refusal::Limit(format!(
+            let text = format!(
                 "one call may publish {} bytes; raise `limits.publish_bytes` of plugin `{}`",
                 limits.publish_bytes, self.access.plugin
-            )));
+            );
+            return Err(self.exceeded(Limit::PublishBytes, text));
         }
         self.published_bytes = bytes;
         if options
@@ -267,83 +279,10 @@ impl Call {
             .ok_or_else(|| Refusal::Unavailable("this host has no client for requests".to_owned()))
     }
 
-    /// What this call already knows of a key: its own write, or what it read before.
-    ///
-    /// # Errors
-    /// A [`Refusal`] when state is not granted.
-    pub fn state_known(&mut self, key: &str) -> Result<Option<Option<Bytes>>, Refusal> {
-        self.check_state()?;
-        let own = self.writes.get(key).cloned();
-        Ok(own.or_else(|| self.reads.get(key).map(|read| read.value.clone())))
-    }
-
-    /// Remembers what the store said of a key, so that the commit can check that it still holds.
-    pub fn state_read(&mut self, key: &str, versioned: Versioned) {
-        let key: Arc<str> = key.into();
-        self.did.push(Did::Read(key.clone()));
-        self.reads.entry(key).or_insert(versioned);
-    }
-
-    /// Buffers a write; `None` deletes.
-    ///
-    /// # Errors
-    /// A [`Refusal`] when state is not granted or a limit is exceeded.
-    pub fn state_write(&mut self, key: &str, value: Option<Bytes>) -> Result<(), Refusal> {
-        self.check_state()?;
-        let limits = &self.access.limits;
-        let legal = !key.is_empty() && key.len() <= 255 && !key.chars().any(char::is_control);
-        if !legal {
-            return Err(Refusal::Limit(
-                "a state key has 1 to 255 bytes and no control characters".to_owned(),
-            ));
-        }
-        if value
-            .as_ref()
-            .is_some_and(|value| value.len() > limits.state_value)
-        {
-            return Err(Refusal::Limit(format!(
-                "a state value has at most {} bytes; raise `limits.state_value` of plugin `{}`",
-                limits.state_value, self.access.plugin
-            )));
-        }
-        if self.writes.len() >= limits.state_writes && !self.writes.contains_key(key) {
-            return Err(Refusal::Limit(format!(
-                "one call may write {} state keys; raise `limits.state_writes` of plugin `{}`",
-                limits.state_writes, self.access.plugin
-            )));
-        }
-        let key: Arc<str> = key.into();
-        self.did.push(Did::Wrote(key.clone(), value.clone()));
-        self.writes.insert(key, value);
-        Ok(())
-    }
-
-    /// Merges a page of stored keys with what this call wrote itself in the same range: after `after`, and up to
-    /// `until` when there are further pages.
-    #[must_use]
-    pub fn state_merge_keys(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        until: Option<&str>,
-        stored: Vec<String>,
-    ) -> Vec<String> {
-        let mut keys: BTreeSet<String> = stored.into_iter().collect();
-        for (key, value) in &self.writes {
-            let here = after.is_none_or(|after| &**key > after)
-                && until.is_none_or(|until| &**key <= until);
-            if value.is_none() {
-                keys.remove(&**key);
-            } else if here && key.starts_with(prefix) {
-                keys.insert(key.to_string());
-            }
-        }
-        keys.into_iter().collect()
-    }
-
     /// Everything that it did, to be committed.
     #[must_use]
-    pub fn into_effects(self) -> Effects {
+    pub fn into_effects(mut self) -> Effects {
+        self.written.commit();
         let state = (!self.writes.is_empty()).then(|| {
             Box::new(StateEffects {
                 plugin: self.access.plugin.clone(),
@@ -365,26 +304,9 @@ impl Call {
     ///
     /// # Errors
     /// [`Refusal::Limit`] with the limit's name.
-    pub fn check_payload(&self, payload: &Payload) -> Result<(), Refusal> {
-        self.access
-            .limits
-            .check_payload(payload)
-            .map_err(|error| Refusal::Limit(error.to_string()))
-    }
-
-    /// Refuses state to who was not granted it.
-    ///
-    /// # Errors
-    /// [`Refusal::Forbidden`] with the line to add.
-    pub fn check_state(&mut self) -> Result<(), Refusal> {
-        if self.access.grants.state {
-            return Ok(());
-        }
-        let plugin = &self.access.plugin;
-        tracing::warn!(plugin = %plugin, message_id = %self.message.identifier, "refused: state is not granted; add `state = true` under [plugins.{plugin}]");
-        Err(self.refuse(format!(
-            "state is not granted to plugin `{plugin}`; add `state = true` under [plugins.{plugin}]"
-        )))
+    pub fn check_payload(&mut self, payload: &Payload) -> Result<(), Refusal> {
+        let checked = self.access.limits.check_payload(payload);
+        checked.map_err(|error| self.exceeded(error.limit, error.to_string()))
     }
 
     fn forbidden(&mut self, verb: &str, topic: &str) -> Refusal {
@@ -402,6 +324,20 @@ impl Call {
         Refusal::Forbidden(text)
     }
 
+    /// It hit a limit; counted once for each call and limit.
+    pub(crate) fn hit(&mut self, limit: Limit) {
+        if self.hit & limit.bit() == 0 {
+            self.hit |= limit.bit();
+            self.access.hits.count(limit);
+        }
+    }
+
+    fn exceeded(&mut self, limit: Limit, text: String) -> Refusal {
+        self.hit(limit);
+        self.notes.get_or_insert_default().exceeded(text.clone());
+        Refusal::Limit(text)
+    }
+
     /// The handler logged this line.
     pub(crate) fn logged(&mut self, line: String) {
         self.notes.get_or_insert_default().logged(line);
@@ -417,6 +353,12 @@ impl Call {
     #[must_use]
     pub fn first_refusal(&self) -> Option<&str> {
         self.notes.as_ref().and_then(|notes| notes.first_refusal())
+    }
+
+    /// The first limit that it was refused something for, with the line to change.
+    #[must_use]
+    pub fn first_excess(&self) -> Option<&str> {
+        self.notes.as_ref().and_then(|notes| notes.first_excess())
     }
 
     /// What is to be known of it when it has failed; `None` if there is nothing to say beside the error.

@@ -88,6 +88,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// Where compiled components are kept.
     pub cache: CacheConfig,
+    /// Stack of one call of any plugin, in bytes.
+    pub stack: usize,
     /// The broker.
     pub broker: BrokerOptions,
     /// Certificates that requests of plugins trust beside those of the system.

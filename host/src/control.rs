@@ -12,7 +12,7 @@ use crate::call::Access;
 use crate::client::Client;
 use crate::config::DEFAULT_GRACE;
 use crate::dispatch::{Conflict, Dispatcher};
-use crate::guest::{CacheOptions, Engine, GuestError, LoadCounts};
+use crate::guest::{CacheOptions, Engine, EngineOptions, GuestError, LoadCounts};
 use crate::handler::{Port, begin_beside as begin, queue, stay_before};
 use crate::http::Connector;
 use crate::periodic::{self, Clock, WallClock};
@@ -60,6 +60,9 @@ pub struct HostOptions {
     pub http_ca: Option<PathBuf>,
     /// Where compiled components are kept; nowhere if nothing is said.
     pub cache: Option<CacheOptions>,
+    /// Stack of one call in bytes; [`crate::guest::DEFAULT_STACK`] if nothing is said. The threads of the runtime need a
+    /// mebibyte more than that.
+    pub stack: Option<usize>,
     /// How long a version that was replaced may go on with what it has begun; [`DEFAULT_GRACE`] if nothing is said.
     pub drain: Option<Duration>,
 }
@@ -186,7 +189,10 @@ impl Host {
         options: HostOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        let loader = Loader::new(Engine::with_cache(options.cache.clone())?);
+        let loader = Loader::new(Engine::with(EngineOptions {
+            cache: options.cache.clone(),
+            stack: options.stack,
+        })?);
         let plugins = load(&loader, &options).await?;
         available(&*backend).await?;
         let shared = Shared {
@@ -301,6 +307,7 @@ impl Shared {
             plugin: plugin.name.clone(),
             grants: plugin.grants.clone(),
             limits: plugin.limits.clone(),
+            hits: plugin.hits.clone(),
             store: self.store.clone(),
             client: Some(self.client.clone()),
             http: Some(self.http.clone()),

@@ -223,6 +223,16 @@ impl Shared {
         self.registry.as_ref()?.read(name).ok()
     }
 
+    /// Reads a component off the threads that serve messages.
+    async fn read_apart(&self, served: &ServedPlugin) -> Result<Binary, String> {
+        let spec = served.spec.clone();
+        match tokio::task::spawn_blocking(move || read(&spec)).await {
+            Ok(Ok(binary)) => Ok(binary),
+            Ok(Err(error)) => Err(self.host.counted(&served.spec.name, error).to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// Serves a component as described, and remembers what became of it. `change` is for what follows from it when it is
     /// served.
     async fn serve(
@@ -326,16 +336,6 @@ struct Served {
     digest: String,
     /// The number of the version, if it is remembered.
     number: Option<u64>,
-}
-
-/// Reads a component off the threads that serve messages.
-async fn read_apart(served: &ServedPlugin) -> Result<Binary, String> {
-    let spec = served.spec.clone();
-    match tokio::task::spawn_blocking(move || read(&spec)).await {
-        Ok(Ok(binary)) => Ok(binary),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 /// The digest of a file, if there is one.

@@ -5,7 +5,6 @@
 //! took too long or wanted too much memory is never used again. Nothing here knows brokers, files or configuration.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 use wasmtime::component::Linker;
@@ -14,27 +13,34 @@ use wasmtime::{Store, UpdateDeadline};
 use self::chance::{Chance, Seed};
 use self::crash::{crash, trace, used};
 use self::engine::{TICK, TICKS, Ticker};
+use self::error::OutOfTime;
 use self::meter::{LogBudget, Meter};
 use crate::call::Call;
 use crate::dispatch::{Kind, Outcome};
-use crate::plugin::{Limits, Readable};
+use crate::plugin::{Limit, Limits, Readable};
 use crate::relief;
 use crate::store::Reason;
 
 mod binary;
 mod cache;
 mod chance;
+mod compiling;
 mod crash;
 mod engine;
+mod error;
 mod http;
 mod inspect;
 mod load;
+mod log;
 mod meter;
 mod v0_1;
 mod wasi;
 
 pub use binary::{Binary, digest};
 pub use cache::{CacheOptions, CacheState, DEFAULT_CACHE_SIZE, look_at_cache};
+pub use compiling::Compilation;
+pub use engine::{DEFAULT_STACK, STACKS};
+pub use error::GuestError;
 pub use inspect::{Inspection, inspect};
 pub use load::LoadCounts;
 
@@ -45,6 +51,7 @@ pub struct Engine {
     linker: Arc<Linker<State>>,
     shelf: Arc<load::Shelf>,
     secret: [u8; 32],
+    stack: usize,
     _ticker: Arc<Ticker>,
 }
 
@@ -94,6 +101,7 @@ pub(crate) struct State {
     /// When the call is over. `None` for one that never suspends and that the clock has not met yet.
     deadline: Option<Instant>,
     limits: Limits,
+    stack: usize,
     meter: Meter,
     log: LogBudget,
     chance: Chance,
@@ -114,30 +122,15 @@ pub struct DeclaredRoute {
     pub content_schema: Option<String>,
 }
 
-/// Why a component cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum GuestError {
-    /// It is no component.
-    #[error("{0}")]
-    NotAComponent(String),
-    /// It is a component of no world that this host knows.
-    #[error("{0}")]
-    UnknownWorld(String),
-    /// It imports what this host does not offer.
-    #[error("{0}")]
-    Import(String),
-    /// It failed while it was loaded.
-    #[error("{0}")]
-    Load(String),
-    /// The machine does not allow it.
-    #[error("{0}")]
-    Engine(String),
+/// How an engine is set.
+#[derive(Debug, Clone, Default)]
+pub struct EngineOptions {
+    /// Where compiled components are kept; nowhere if nothing is said.
+    pub cache: Option<CacheOptions>,
+    /// Stack of one call in bytes, within [`STACKS`]; [`DEFAULT_STACK`] if nothing is said. The threads of the runtime need a
+    /// mebibyte more than that.
+    pub stack: Option<usize>,
 }
-
-/// The guest ran out of time. Raised inside the call, found again in its error.
-#[derive(Debug, thiserror::Error)]
-#[error("the call took longer than {0:?}")]
-struct OutOfTime(Duration);
 
 impl Engine {
     /// An engine with its clock running, which compiles everything.
@@ -153,8 +146,20 @@ impl Engine {
     /// # Errors
     /// As [`Self::new`]; a cache that cannot be used is only said.
     pub fn with_cache(cache: Option<CacheOptions>) -> Result<Self, GuestError> {
+        Self::with(EngineOptions {
+            cache,
+            ..EngineOptions::default()
+        })
+    }
+
+    /// The same, set as these options say.
+    ///
+    /// # Errors
+    /// As [`Self::with_cache`].
+    pub fn with(EngineOptions { cache, stack }: EngineOptions) -> Result<Self, GuestError> {
         let failed = |error: wasmtime::Error| GuestError::Engine(format!("{error:#}"));
-        let engine = engine::new().map_err(failed)?;
+        let stack = stack.unwrap_or(DEFAULT_STACK);
+        let engine = engine::new(stack).map_err(failed)?;
         let mut linker = Linker::new(&engine);
         v0_1::link(&mut linker).map_err(failed)?;
         wasi::link(&mut linker).map_err(failed)?;
@@ -166,6 +171,7 @@ impl Engine {
             shelf: Arc::new(load::Shelf::new(cache)),
             linker: Arc::new(linker),
             secret: rand::random(),
+            stack,
             _ticker: Arc::new(ticker),
         })
     }
@@ -194,17 +200,18 @@ impl Guest {
             call: None,
             deadline: Some(Instant::now() + limits.load_time),
             limits: limits.clone(),
-            meter: Meter::new(limits.memory),
-            log: LogBudget {
-                lines: limits.log_lines,
-                bytes: limits.log_bytes,
-            },
+            stack: self.engine.stack,
+            meter: Meter::new(limits),
+            log: LogBudget::new(limits),
             chance: Chance::default(),
             wasi: None,
             http: http::Http::default(),
         };
         let mut store = Store::new(&self.engine.engine, state);
         store.limiter(|state| &mut state.meter);
+        // For each call to the host anew, so that there is nothing to do between them.
+        store.set_hostcall_fuel(limits.hostcall_fuel);
+        store.set_max_component_handles(limits.resources);
         let suspends = self.loaded.pre.suspends();
         store.epoch_deadline_callback(move |mut context| {
             context.data_mut().check_time()?;
@@ -224,10 +231,10 @@ impl Guest {
                 draws: self.loaded.draws,
                 secret: self.engine.secret,
             }))),
-            Err(error) => {
-                let (_, text) = crash(&error, store.data());
-                Err(GuestError::Load(format!("it cannot be started: {text}")))
-            }
+            Err(error) => Err(error::failed(
+                "it cannot be started",
+                crash(&error, store.data()),
+            )),
         }
     }
 }
@@ -250,8 +257,7 @@ impl Instance {
         let result = world.routes(&mut *store).await;
         store.data_mut().flush_output();
         result.map_err(|error| {
-            let (_, text) = crash(&error, store.data());
-            GuestError::Load(format!("it did not declare its routes: {text}"))
+            error::failed("it did not declare its routes", crash(&error, store.data()))
         })
     }
 
@@ -269,10 +275,7 @@ impl Instance {
         let budget = state.limits.time;
         // Reading the clock costs as much as a tenth of a call.
         state.deadline = world.suspends().then(|| Instant::now() + budget);
-        state.log = LogBudget {
-            lines: state.limits.log_lines,
-            bytes: state.limits.log_bytes,
-        };
+        state.log = LogBudget::new(&state.limits);
         let seed = match call.replayed_seed() {
             Some(seed) => Seed::Again(seed),
             None => Seed::Call {
@@ -286,7 +289,7 @@ impl Instance {
             state.chance.begin(call.began_ms, seed);
         }
         // A guest that was refused memory before and made do with less is not to blame for it now.
-        state.meter.denied = None;
+        state.meter.forgive();
         state.call = Some(call);
         store.set_epoch_deadline(*ticks);
         let circumstances = v0_1::Circumstances {
@@ -310,12 +313,29 @@ impl Instance {
         let mut call = state.call.take().expect("the call that was put in");
         // What it waited for was broken off when its time was over, so it may have come to an end by itself.
         let late = call.end_http();
+        // Also where the guest made do with less.
+        for (denied, limit) in [
+            (state.meter.denied, Limit::Memory),
+            (state.meter.tables_denied, Limit::TableElements),
+        ] {
+            if denied.is_some() {
+                call.hit(limit);
+            }
+        }
+        if let Some(limit) = crashed.as_ref().and_then(|crash| crash.limit) {
+            call.hit(limit);
+        }
         if let Some((trace, used)) = ended {
             call.ended(trace, used, draws.then(|| seed.bytes()));
         }
         match (result, crashed) {
             (Ok(outcome), _) if late && !matches!(outcome, Outcome::Done(_)) => {
-                let (reason, error) = (Reason::Timeout, OutOfTime(budget).to_string());
+                call.hit(Limit::Time);
+                let over = OutOfTime {
+                    limit: Limit::Time,
+                    time: budget,
+                };
+                let (reason, error) = (Reason::Timeout, over.to_string());
                 (call, Outcome::Crashed { reason, error }, Some(self))
             }
             (Ok(mut outcome), _) => {
@@ -325,7 +345,10 @@ impl Instance {
                 (call, outcome, Some(self))
             }
             (Err(_), crashed) => {
-                let (reason, error) = crashed.unwrap_or((Reason::Trap, String::new()));
+                let (reason, error) = match crashed {
+                    Some(crash) => (crash.reason, crash.text),
+                    None => (Reason::Trap, String::new()),
+                };
                 (call, Outcome::Crashed { reason, error }, None)
             }
         }
@@ -336,73 +359,15 @@ impl State {
     /// An error when the time of the call is over; asked at ticks of the clock.
     fn check_time(&mut self) -> Result<(), OutOfTime> {
         let now = Instant::now();
-        let limit = match &self.call {
-            Some(_) => self.limits.time,
-            None => self.limits.load_time,
+        let (limit, time) = match &self.call {
+            Some(_) => (Limit::Time, self.limits.time),
+            None => (Limit::LoadTime, self.limits.load_time),
         };
         // The clock meets such a call for the first time after more than one and at most two ticks.
-        let met = || now + limit.saturating_sub(TICK * 3 / 2);
+        let met = || now + time.saturating_sub(TICK * 3 / 2);
         if now >= *self.deadline.get_or_insert_with(met) {
-            return Err(OutOfTime(limit));
+            return Err(OutOfTime { limit, time });
         }
         Ok(())
-    }
-
-    /// One line of the guest for the log of the host.
-    fn log_line(&mut self, level: tracing::Level, text: &str, fields: &[(String, String)]) {
-        let size = text.len()
-            + fields
-                .iter()
-                .map(|(name, value)| name.len() + value.len())
-                .sum::<usize>();
-        let plugin = &*self.plugin;
-        let message = self.call.as_ref().map(|call| call.message.identifier);
-        let message_id = message.map(tracing::field::display);
-        match self.log.take(size) {
-            None => return,
-            Some(false) => {
-                tracing::warn!(
-                    plugin,
-                    message_id,
-                    "its log is cut here; raise `limits.log_lines` or `limits.log_bytes`"
-                );
-                return;
-            }
-            Some(true) => {}
-        }
-        let mut line = meter::printable(text, 8192);
-        for (name, value) in fields {
-            line.push_str(&format!(
-                " {}={}",
-                meter::printable(name, 64),
-                meter::printable(value, 1024)
-            ));
-        }
-        self.config.secrets.redact_text(&mut line);
-        if let Some(call) = &mut self.call {
-            let level = level.as_str().to_ascii_lowercase();
-            call.logged(format!("{level}: {line}"));
-        }
-        let plugin = &*self.plugin;
-        match level {
-            tracing::Level::ERROR => tracing::error!(plugin, message_id, "{line}"),
-            tracing::Level::WARN => tracing::warn!(plugin, message_id, "{line}"),
-            tracing::Level::INFO => tracing::info!(plugin, message_id, "{line}"),
-            tracing::Level::DEBUG => tracing::debug!(plugin, message_id, "{line}"),
-            tracing::Level::TRACE => tracing::trace!(plugin, message_id, "{line}"),
-        }
-    }
-
-    /// What was printed becomes lines of the log.
-    fn flush_output(&mut self) {
-        let Some(output) = self.wasi.as_ref().map(|wasi| wasi.take_output()) else {
-            return;
-        };
-        for line in String::from_utf8_lossy(&output)
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-        {
-            self.log_line(tracing::Level::INFO, line, &[]);
-        }
     }
 }

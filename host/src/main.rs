@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     };
     let ended = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .thread_stack_size(sandbar::guest::STACKS.end() + (2 << 20))
         .build()
     {
         Ok(runtime) => {

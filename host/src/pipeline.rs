@@ -59,9 +59,8 @@ impl Pipeline {
     /// A pipeline that uses this version until another one is switched to.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, queue: Queue, version: Version) -> Self {
-        let limits = &version.access.limits;
-        let gate = Arc::new(Gate::new(limits));
-        let share = Shares::default().join(limits.weight);
+        let gate = Arc::new(Gate::new(&version.access));
+        let share = Shares::default().join(version.access.limits.weight);
         let live = Live::new(version);
         Self {
             backend,
@@ -174,9 +173,10 @@ impl Pipeline {
         let message = wire::decode(version.form(delivery), &delivery.packet)
             .map_err(|error| (Reason::Malformed, error.to_string()))?;
         let limits = &version.access.limits;
-        limits
-            .check_payload(&message.payload)
-            .map_err(|e| (Reason::TooLarge, e.to_string()))?;
+        limits.check_payload(&message.payload).map_err(|error| {
+            version.access.hits.count(error.limit);
+            (Reason::TooLarge, error.to_string())
+        })?;
         message
             .user()
             .map_err(|error| (Reason::Malformed, error.to_string()))?;

@@ -16,6 +16,7 @@ use crate::topic::Pattern;
 
 mod components;
 mod grants;
+mod hits;
 mod limits;
 mod loader;
 mod pool;
@@ -25,7 +26,8 @@ mod turns;
 
 pub use components::Components;
 pub use grants::{Grants, Readable};
-pub use limits::{Isolation, Limits, TooLarge};
+pub use hits::{Hits, Limit};
+pub use limits::{Isolation, Limits, MOST_TABLE_ELEMENTS, TooLarge};
 pub(crate) use loader::read;
 pub use loader::{LoadError, Loader, PluginSpec};
 pub use secrets::Secrets;
@@ -49,6 +51,8 @@ pub struct Plugin {
     pub grants: Grants,
     /// How much of it.
     pub limits: Limits,
+    /// How often it hit a limit, in all its versions.
+    pub hits: Arc<Hits>,
     /// Interfaces that it imports.
     pub imports: Vec<String>,
     pool: Pool,
@@ -91,6 +95,11 @@ impl Plugin {
         Ok(dispatcher)
     }
 
+    /// Every limit by name with how often it was hit since the host was started, by all versions of the plugin.
+    pub fn limits_hit(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.hits.all()
+    }
+
     /// Grants that are missing for what it imports, as lines to add to the configuration.
     #[must_use]
     pub fn missing_grants(&self) -> Vec<String> {
@@ -128,12 +137,15 @@ impl fmt::Debug for PluginAction {
 
 #[async_trait]
 impl Action for PluginAction {
-    async fn call(&self, call: Call) -> (Call, Outcome) {
+    async fn call(&self, mut call: Call) -> (Call, Outcome) {
         let plugin = &*self.0;
         let (instance, slot) = match plugin.pool.acquire().await {
             Ok(Some(acquired)) => acquired,
             Ok(None) => return (call, Outcome::Superseded),
             Err(error) => {
+                if let Some(limit) = error.limit() {
+                    call.hit(limit);
+                }
                 let outcome = Outcome::Retry {
                     reason: error.to_string(),
                     after: None,

@@ -56,6 +56,13 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<String>, StoreError>;
 
+    /// Bytes of all keys and values of a plugin, as far as they are decided. Cheap: it is asked before a write that may be
+    /// too much. `None` from a store that does not know; nothing is limited then.
+    async fn state_size(&self, plugin: &str) -> Result<Option<u64>, StoreError> {
+        let _ = plugin;
+        Ok(None)
+    }
+
     /// Dead letters, the newest first.
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError>;
 
@@ -171,6 +178,8 @@ pub enum Reason {
     Forbidden,
     /// The handler asked to be tried again; the reason of an attempt, never of a dead letter.
     Retry,
+    /// It hit a limit that has no reason of its own; the error says which.
+    Limit,
 }
 
 impl Reason {
@@ -188,6 +197,7 @@ impl Reason {
             Self::NoHandler => "no-handler",
             Self::TooLarge => "too-large",
             Self::Forbidden => "forbidden",
+            Self::Limit => "limit",
             Self::Retry => "retry",
         }
     }
@@ -195,7 +205,7 @@ impl Reason {
 
 impl Reason {
     /// Every reason that a dead letter can have.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Rejected,
         Self::Failed,
         Self::Attempts,
@@ -206,6 +216,7 @@ impl Reason {
         Self::NoHandler,
         Self::TooLarge,
         Self::Forbidden,
+        Self::Limit,
     ];
 }
 

@@ -85,6 +85,13 @@ impl Throttle {
         breaker.is_some_and(|breaker| breaker.state != State::Working)
     }
 
+    /// Whether nothing may be taken because of the rate alone.
+    pub(crate) fn is_overrun(&self, now: Duration) -> bool {
+        let paused = self.breaker.as_ref().map(|breaker| breaker.room(now));
+        let overrun = self.bucket.as_ref().is_some_and(|it| it.tokens < 1.0);
+        overrun && !matches!(paused, Some(Room::Later(_)))
+    }
+
     /// So many were taken.
     pub(crate) fn took(&mut self, count: usize, now: Duration) {
         if let Some(bucket) = &mut self.bucket {

@@ -108,6 +108,7 @@ pub async fn trial(
         plugin: plugin.name.clone(),
         grants: plugin.grants.clone(),
         limits: plugin.limits.clone(),
+        hits: Arc::default(),
         store: match journal {
             Some(journal) => Arc::new(Recorded::new(journal, Arc::new(Untouched(store)))),
             None => Arc::new(Untouched(store)),
@@ -273,6 +274,10 @@ impl Store for Untouched {
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
         self.0.state_keys(plugin, prefix, after, limit).await
+    }
+
+    async fn state_size(&self, plugin: &str) -> Result<Option<u64>, StoreError> {
+        self.0.state_size(plugin).await
     }
 
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {

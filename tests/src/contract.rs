@@ -93,6 +93,7 @@ macro_rules! contract_cases {
             state_conflicts_release_the_delivery
             the_next_call_sees_the_state_of_the_last
             state_keys_are_listed_in_order
+            state_is_measured
         }
     };
 }

@@ -280,6 +280,10 @@ impl Store for FilesBackend {
         Ok(inner.table.keys(plugin, prefix, after, limit))
     }
 
+    async fn state_size(&self, plugin: &str) -> Result<Option<u64>, StoreError> {
+        Ok(Some(self.shared.lock().table.size(plugin)))
+    }
+
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
         let inner = self.shared.lock();
         let letters = inner.table.dead.iter().rev().take(limit);

@@ -23,6 +23,8 @@ pub struct Raw {
     pub handle: String,
     /// Anything else: functions, data, a start function.
     pub more: String,
+    /// A package with the world `more`, for imports that the world of plugins does not have.
+    pub wit: String,
 }
 
 impl Default for Raw {
@@ -42,6 +44,7 @@ impl Default for Raw {
             // Zeros: an empty success.
             handle: "(i32.const 1024)".to_owned(),
             more: String::new(),
+            wit: String::new(),
         }
     }
 }
@@ -60,6 +63,7 @@ impl Raw {
             routes,
             handle,
             more,
+            wit: other,
         } = self;
         let arguments = "i32 ".repeat(16);
         let module = format!(
@@ -79,9 +83,16 @@ impl Raw {
         let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit/v0.1");
         let mut resolve = Resolve::default();
         let (package, _) = resolve.push_dir(&wit).expect("the contract");
+        let (package, world) = match other.is_empty() {
+            true => (package, "plugin"),
+            false => (
+                resolve.push_str("more.wit", other).expect("a package"),
+                "more",
+            ),
+        };
         let world = resolve
-            .select_world(&[package], Some("plugin"))
-            .expect("the world of plugins");
+            .select_world(&[package], Some(world))
+            .expect("the world of the component");
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
             .expect("the world as metadata");
         ComponentEncoder::default()

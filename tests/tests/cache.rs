@@ -97,6 +97,7 @@ async fn answers(guest: &Guest) {
         plugin: plugin.clone(),
         grants: Grants::default(),
         limits: limits.clone(),
+        hits: Arc::default(),
         store: Arc::new(MemoryBackend::new()),
         client: None,
         http: None,

@@ -6,6 +6,8 @@
 mod calls;
 #[path = "hostile/files.rs"]
 mod files;
+#[path = "hostile/limits.rs"]
+mod limits;
 #[path = "hostile/listed.rs"]
 mod listed;
 #[path = "hostile/loads.rs"]

@@ -132,6 +132,7 @@ fn pure_modules_wait_for_nothing_and_read_no_clock() {
         "store/journal",
         "store/report",
         "store/sqlite/flush/patience",
+        "plugin/hits",
         "plugin/secrets",
         "http/address",
         "http/again",

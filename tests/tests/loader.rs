@@ -154,7 +154,7 @@ fn kind(ended: &Result<(), GuestError>) -> &'static str {
         Err(GuestError::NotAComponent(_)) => "no component",
         Err(GuestError::UnknownWorld(_)) => "unknown world",
         Err(GuestError::Import(_)) => "imports",
-        Err(GuestError::Load(_)) => "failed at the start",
+        Err(GuestError::Load(_) | GuestError::Limit(..)) => "failed at the start",
         Err(GuestError::Engine(_)) => "the machine",
     }
 }

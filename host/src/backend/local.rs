@@ -28,7 +28,7 @@ pub use client::LocalBackend;
 pub use server::{Server, Steward, serve, serve_host};
 
 /// Grows with every change of what is said on the socket. Both sides must speak the same version.
-const VERSION: u32 = 7;
+const VERSION: u32 = 8;
 
 /// The largest frame in bytes: the largest content and as much again for everything around it.
 const MAX_FRAME: usize = 32 << 20;

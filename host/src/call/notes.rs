@@ -13,6 +13,7 @@ pub(super) struct Notes {
     refused: Vec<String>,
     /// The first limit of what it sends over HTTP that it met, of which a guest learns only a code.
     limited: Option<String>,
+    exceeded: Vec<String>,
     trace: Vec<Frame>,
     used: Vec<Used>,
 }
@@ -26,10 +27,11 @@ impl Notes {
     }
 
     pub(super) fn refused(&mut self, text: String) {
-        let again = self.refused.contains(&text);
-        if !again && self.refused.len() < Report::REFUSALS {
-            self.refused.push(text);
-        }
+        note(&mut self.refused, text);
+    }
+
+    pub(super) fn exceeded(&mut self, text: String) {
+        note(&mut self.exceeded, text);
     }
 
     pub(super) fn ended(&mut self, trace: Vec<Frame>, used: Vec<Used>) {
@@ -37,7 +39,7 @@ impl Notes {
         self.used = used;
     }
 
-    /// The first thing that it was refused.
+    /// The first thing that was not granted to it.
     pub(super) fn first_refusal(&self) -> Option<&str> {
         self.refused.first().map(String::as_str)
     }
@@ -50,16 +52,27 @@ impl Notes {
         self.limited.as_deref()
     }
 
+    /// The first thing that was too much.
+    pub(super) fn first_excess(&self) -> Option<&str> {
+        self.exceeded.first().map(String::as_str)
+    }
+
     pub(super) fn report(&self, more: impl IntoIterator<Item = Used>, journal: Journal) -> Report {
         let mut used = self.used.clone();
         used.extend(more);
         Report {
             trace: self.trace.clone(),
             log: self.log.iter().cloned().collect(),
-            refused: self.refused.clone(),
+            refused: self.refused.iter().chain(&self.exceeded).cloned().collect(),
             used,
             journal: Some(journal),
         }
         .bounded()
+    }
+}
+
+fn note(texts: &mut Vec<String>, text: String) {
+    if !texts.contains(&text) && texts.len() < Report::REFUSALS {
+        texts.push(text);
     }
 }

@@ -35,7 +35,7 @@ struct Report {
 
 impl Check {
     pub(super) async fn run(self, config: &Config) -> anyhow::Result<Ended> {
-        let loader = Loader::new(Engine::with_cache(config.cache())?);
+        let loader = Loader::new(Engine::with(config.engine())?);
         let mut plugins: Vec<Arc<Plugin>> = Vec::new();
         let mut problems = Vec::new();
         for served in config.served_only(&self.files)? {

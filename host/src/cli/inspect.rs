@@ -63,7 +63,7 @@ impl Inspect {
         spec.name = "inspected".to_owned();
         // It may be able to send; while it is loaded nothing is sent.
         spec.grants.http = Some(Vec::new());
-        let loader = Loader::new(Engine::with_cache(config.cache())?);
+        let loader = Loader::new(Engine::with(config.engine())?);
         let loaded = loader.load(spec).await;
         let routes = loaded.as_ref().ok().map(|plugin| routes(plugin));
         let report = Report { found, routes };

@@ -92,6 +92,7 @@ impl Run {
             components: plan.components.clone(),
             cache: config.cache(),
             http_ca: config.http_ca.clone(),
+            stack: Some(config.stack),
             drain: Some(config.grace.value),
             ..HostOptions::default()
         };

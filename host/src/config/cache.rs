@@ -1,11 +1,11 @@
-//! Where compiled components are kept: what is configured, or the usual place.
+//! How the engine is set, and where compiled components are kept: what is configured, or the usual place.
 //!
 //! Makes no folder; whether one can be used is found out when it is.
 
 use std::path::PathBuf;
 
 use super::Config;
-use crate::guest::CacheOptions;
+use crate::guest::{CacheOptions, EngineOptions};
 
 /// A valid `[cache]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,15 @@ pub struct CacheConfig {
 }
 
 impl Config {
+    /// How the engine is set.
+    #[must_use]
+    pub fn engine(&self) -> EngineOptions {
+        EngineOptions {
+            cache: self.cache(),
+            stack: Some(self.stack),
+        }
+    }
+
     /// Where compiled components are kept; `None` if nowhere.
     #[must_use]
     pub fn cache(&self) -> Option<CacheOptions> {

@@ -46,6 +46,7 @@ pub(super) struct File {
     pub(super) log_format: Option<LogFormat>,
     pub(super) admin: AdminSection,
     pub(super) cache: CacheSection,
+    pub(super) engine: EngineSection,
     pub(super) broker: BrokerOptions,
     pub(super) client: ClientSection,
     pub(super) http: HttpSection,
@@ -80,6 +81,14 @@ pub(super) struct CacheSection {
     pub(super) dir: Option<PathBuf>,
     /// All of them together; what was used longest ago goes first.
     pub(super) size: Option<Size>,
+}
+
+/// The engine that runs all plugins; a change of it takes a start of the host.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct EngineSection {
+    /// Stack of one call, the same for all plugins: 64KiB to 4MiB.
+    pub(super) stack: Option<Size>,
 }
 
 /// Who asks for replies from outside of a plugin.
@@ -178,6 +187,14 @@ pub(super) struct LimitsSection {
     pub(super) load_time: Option<Time>,
     /// Linear memory of one instance.
     pub(super) memory: Option<Size>,
+    /// Elements of all tables of one instance; a table holds the functions that are called through pointers.
+    #[schemars(range(max = 100_000), extend("x-unit" = "elements"))]
+    pub(super) table_elements: Option<u32>,
+    /// Handles of resources that one instance holds at once, those of WASI for example.
+    #[schemars(extend("x-unit" = "handles"))]
+    pub(super) resources: Option<u32>,
+    /// What one call to the host, or one reply, may bring with it: a message, a value, a line of the log.
+    pub(super) hostcall_fuel: Option<Size>,
     /// Calls at once.
     #[schemars(range(min = 1), extend("x-unit" = "calls"))]
     pub(super) concurrency: Option<u32>,
@@ -185,11 +202,13 @@ pub(super) struct LimitsSection {
     #[schemars(range(min = 1), extend("x-unit" = "messages per second"))]
     pub(super) rate: Option<u32>,
     /// Content of one message, in and out.
+    #[schemars(extend("examples" = ["1MiB"]))]
     pub(super) content: Option<Size>,
     /// Headers of one message.
     #[schemars(extend("x-unit" = "headers"))]
     pub(super) headers: Option<u32>,
     /// Names and values of the headers of one message together.
+    #[schemars(extend("examples" = ["1MiB"]))]
     pub(super) header_bytes: Option<Size>,
     /// Messages published by one call.
     #[schemars(extend("x-unit" = "messages"))]
@@ -202,6 +221,7 @@ pub(super) struct LimitsSection {
     /// Text logged by one call.
     pub(super) log_bytes: Option<Size>,
     /// One value in the state.
+    #[schemars(extend("examples" = ["1MiB"]))]
     pub(super) state_value: Option<Size>,
     /// Keys of the state written by one call.
     #[schemars(extend("x-unit" = "keys"))]
@@ -213,8 +233,14 @@ pub(super) struct LimitsSection {
     pub(super) http_bytes: Option<Size>,
     /// How long a connection over HTTP may take to be made: the name, the connection, TLS.
     pub(super) http_connect_time: Option<Time>,
+    /// All keys and values of the plugin.
+    pub(super) state_total: Option<Size>,
     /// The component file.
     pub(super) file: Option<Size>,
+    /// Wall time of compiling it; nothing is compiled when it is in the cache.
+    pub(super) compile_time: Option<Time>,
+    /// Memory that compiling it may take, as estimated beforehand.
+    pub(super) compile_memory: Option<Size>,
 }
 
 /// When a message that could not be handled is tried again: exponential back-off with full jitter.

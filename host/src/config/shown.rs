@@ -11,8 +11,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::file::{
-    AdminSection, BreakerSection, CacheSection, ClientSection, DefaultsSection, File, HttpSection,
-    LettersSection, LimitsSection, PluginSection, RetrySection,
+    AdminSection, BreakerSection, CacheSection, ClientSection, DefaultsSection, EngineSection,
+    File, HttpSection, LettersSection, LimitsSection, PluginSection, RetrySection,
 };
 use super::text::{Address, Digest, Filter, HostName, Key, Listen, Name, Queue, Reference, Topic};
 use super::written::Written;
@@ -142,6 +142,9 @@ impl From<&Config> for File {
                 dir: config.cache.dir.clone(),
                 size: Some(Size(config.cache.size)),
             },
+            engine: EngineSection {
+                stack: Some(Size(config.stack as u64)),
+            },
             broker: config.broker.clone(),
             client: ClientSection {
                 timeout: Some(Time(config.request_timeout.value)),
@@ -208,6 +211,9 @@ impl From<&Limits> for LimitsSection {
             time: time(limits.time),
             load_time: time(limits.load_time),
             memory: size(limits.memory),
+            table_elements: number(limits.table_elements),
+            resources: number(limits.resources),
+            hostcall_fuel: size(limits.hostcall_fuel),
             concurrency: number(limits.concurrency),
             rate: limits.rate,
             content: size(limits.content),
@@ -222,7 +228,10 @@ impl From<&Limits> for LimitsSection {
             http_requests: number(limits.http_requests),
             http_bytes: size(limits.http_bytes),
             http_connect_time: time(limits.http_connect_time),
+            state_total: Some(Size(limits.state_total)),
             file: Some(Size(limits.file)),
+            compile_time: time(limits.compile_time),
+            compile_memory: Some(Size(limits.compile_memory)),
         }
     }
 }

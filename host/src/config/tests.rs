@@ -81,6 +81,18 @@ fn what_is_wrong_is_said_with_its_place() {
             "2:10: `weight` is 11; it must be 1 to 10",
         ),
         (
+            "[plugins.a.limits]\ntable_elements = 100001\ncompile_time = \"0s\"",
+            "2:18: `table_elements` is 100001; the engine has room for 100000\n3:16: `compile_time` is 0; it must be more than that",
+        ),
+        (
+            "[engine]\nstack = \"5MiB\"",
+            "2:9: `stack` is 5MiB; it must be 64KiB to 4MiB",
+        ),
+        (
+            "[plugins.a.limits]\ncontent = \"32MiB\"\n[plugins.b.limits]\nstate_total = \"1KiB\"",
+            "2:11: `content` is 32MiB and `hostcall_fuel` only 16MiB; lower the one or raise the other\n4:15: `state_value` is 256KiB and `state_total` only 1KiB; lower the one or raise the other",
+        ),
+        (
             "[plugins.\"a b\"]",
             "1:10: \"a b\" cannot be the name of a plugin or a group; use 1 to 100 letters, digits, `-` and `_`",
         ),

@@ -4,15 +4,15 @@
 
 use std::path::PathBuf;
 
-use super::file::{AdminSection, CacheSection, File, LettersSection, PluginSection};
+use super::file::{AdminSection, CacheSection, EngineSection, File, LettersSection, PluginSection};
 use super::problem::Problem;
 use super::written::{Keys, Written};
-use super::{AdminConfig, Breaker, CacheConfig, Config, PluginConfig, Sourced};
+use super::{AdminConfig, Breaker, CacheConfig, Config, PluginConfig, Size, Sourced};
 use super::{DEFAULT_DATA, DEFAULT_GRACE, DEFAULT_PLUGIN_DIR, DEFAULT_REQUEST_TIMEOUT};
 use crate::backend::{BrokerOptions, Mode};
 use crate::client::PoolOptions;
 use crate::control::DEFAULT_GROUP;
-use crate::guest::DEFAULT_CACHE_SIZE;
+use crate::guest::{DEFAULT_CACHE_SIZE, DEFAULT_STACK, STACKS};
 use crate::plugin::{Grants, Limits};
 use crate::registry::DEFAULT_KEEP;
 use crate::retry::RetryPolicy;
@@ -35,6 +35,7 @@ pub(super) fn check(mut file: File, written: Written, problems: &mut Vec<Problem
     let admin = checker.admin(std::mem::take(&mut file.admin));
     let nothing = file.cache.size.is_some_and(|size| size.0 == 0);
     checker.zero(&["cache"], &[("size", nothing)]);
+    let stack = checker.stack(&file.engine);
     checker.zero(&[], &[("versions", file.versions == Some(0))]);
     let ca = file.http.ca.as_ref();
     let http_ca = ca.map(|ca| written.base(&["http", "ca"]).join(ca));
@@ -96,6 +97,7 @@ pub(super) fn check(mut file: File, written: Written, problems: &mut Vec<Problem
         ),
         admin,
         cache: cache(file.cache, &written),
+        stack,
         broker: file.broker,
         client_pool,
         http_ca,
@@ -187,6 +189,20 @@ impl Checker<'_> {
             self.problem(&["admin"], "listen", message);
         }
         admin
+    }
+
+    fn stack(&mut self, section: &EngineSection) -> usize {
+        let Some(size) = section.stack else {
+            return DEFAULT_STACK;
+        };
+        let bytes = usize::try_from(size.0).unwrap_or(usize::MAX);
+        if STACKS.contains(&bytes) {
+            return bytes;
+        }
+        let [least, most] = [STACKS.start(), STACKS.end()].map(|bytes| Size(*bytes as u64));
+        let message = format!("`stack` is {size}; it must be {least} to {most}");
+        self.problem(&["engine"], "stack", message);
+        DEFAULT_STACK
     }
 
     fn broker(&mut self, file: &File) {

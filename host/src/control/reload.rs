@@ -11,7 +11,7 @@ use super::{Host, Member, NATIVE, ServedPlugin, StartError};
 use crate::guest::Binary;
 use crate::handler::{Change, Port};
 use crate::pipeline::Version;
-use crate::plugin::{Plugin, read};
+use crate::plugin::{LoadError, Plugin, read};
 
 /// What became of a plugin that was to be served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +39,14 @@ impl Host {
     /// handled stay with the version that they began with, later ones go to the new one; what waits for a route that only
     /// the old version has is still handled by that.
     pub async fn reload(&self, served: ServedPlugin) -> ReloadOutcome {
-        let spec = served.spec.clone();
+        let (spec, name) = (served.spec.clone(), served.spec.name.clone());
         let read = tokio::task::spawn_blocking(move || read(&spec)).await;
         match read {
             Ok(Ok(binary)) => self.reload_read(served, binary).await,
-            Ok(Err(error)) => ReloadOutcome::RolledBack(error.to_string()),
+            Ok(Err(error)) => {
+                let error = self.counted(&name, error);
+                ReloadOutcome::RolledBack(error.to_string())
+            }
             Err(error) => ReloadOutcome::RolledBack(format!("its file cannot be read: {error}")),
         }
     }
@@ -149,6 +152,18 @@ impl Host {
     pub fn plugin(&self, name: &str) -> Option<(Arc<Plugin>, ServedPlugin)> {
         let member = self.member(name)?;
         member.plugin.zip(member.served)
+    }
+
+    /// Every limit by name with how often this plugin hit it since the host was started, in all its versions, those that could
+    /// not be loaded as well.
+    #[must_use]
+    pub fn limits_hit(&self, plugin: &str) -> Vec<(&'static str, u64)> {
+        self.shared.loader.limits_hit(plugin)
+    }
+
+    /// Counts the limit that kept a plugin from being loaded.
+    pub(crate) fn counted(&self, plugin: &str, error: LoadError) -> LoadError {
+        self.shared.loader.counted(plugin, error)
     }
 
     /// The digests of earlier versions of a plugin that still handle what only they have routes for, the newest first.

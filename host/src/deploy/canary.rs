@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::said::{Outcome, Version};
-use super::{Answer, CanaryStatus, Shared, State, keep, read_apart};
+use super::{Answer, CanaryStatus, Shared, State, keep};
 use crate::clock;
 use crate::pipeline::Beside;
 use crate::registry::{Chosen, History, Verdict};
@@ -41,7 +41,7 @@ impl Shared {
                 self.unknown(name)
             ));
         };
-        let binary = read_apart(&served).await?;
+        let binary = self.read_apart(&served).await?;
         if **binary.digest() != *pinned {
             return Err(format!(
                 "{} has changed since it was named; deploy it again when it is finished",

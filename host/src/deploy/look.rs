@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Applied, By, Shared, State, read_apart};
+use super::{Applied, By, Shared, State};
 use crate::clock;
 use crate::config::{Config, DEFAULT_FILE, FileChoice};
 use crate::control::{ReloadOutcome, ServedPlugin};
@@ -195,7 +195,7 @@ impl Shared {
             refused: false,
         };
         let patient = since < PATIENCE;
-        let outcome = match read_apart(served).await {
+        let outcome = match self.read_apart(served).await {
             Ok(binary) => self.apply(served, binary, who, patient).await,
             Err(error) => ReloadOutcome::RolledBack(error),
         };
@@ -250,7 +250,7 @@ impl Shared {
         };
         if let Some(file) = chosen {
             served.spec.file = file;
-            return match read_apart(&served).await {
+            return match self.read_apart(&served).await {
                 Ok(binary) => self.serve(served, binary, by, |_| ()).await.outcome,
                 Err(error) => ReloadOutcome::RolledBack(error),
             };

@@ -189,6 +189,12 @@ pub struct PluginStatus {
     pub routes: Vec<(String, String, String)>,
     /// What it may do.
     pub grants: String,
+    /// How much of a busy host it gets, compared with its neighbours; `None` if it is not served.
+    #[serde(default)]
+    pub weight: Option<u32>,
+    /// The limits that it has hit since the host was started, by name, with how often.
+    #[serde(default)]
+    pub limits_hit: Vec<(String, u64)>,
     /// Earlier versions that still handle what waited for routes of theirs.
     pub before: usize,
     /// The version that is tried on a share of the messages.

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::said::ShadowStatus;
-use super::{Answer, Shared, read_apart};
+use super::{Answer, Shared};
 use crate::pipeline::{Shadow, Wish};
 
 impl Shared {
@@ -22,7 +22,7 @@ impl Shared {
         }
         let served = state.config.served_as(name, file);
         let served = served.map_err(|error| error.to_string())?;
-        let binary = read_apart(&served).await?;
+        let binary = self.read_apart(&served).await?;
         if **binary.digest() != *wish.digest {
             return Err(format!(
                 "{} has changed since it was named; name it again when it is finished",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::said::{Outcome, State};
-use super::{Answer, By, PluginStatus, Question, Served, Shared, Version, digest_of, read_apart};
+use super::{Answer, By, PluginStatus, Question, Served, Shared, Version, digest_of};
 use crate::backend::local::Steward;
 use crate::clock;
 use crate::pipeline::Wish;
@@ -129,10 +129,19 @@ impl Shared {
             queue: port.queue().to_string(),
             routes: routes.collect(),
             grants: plugin.grants.summary(),
+            weight: Some(plugin.limits.weight),
+            limits_hit: self.limits_hit(&plugin.name),
             before: port.pipeline().serving().before.len(),
             canary: self.canary_status(&plugin.name, &history).map(Box::new),
             shadow: self.shadow_status(&plugin.name).map(Box::new),
         })
+    }
+
+    fn limits_hit(&self, name: &str) -> Vec<(String, u64)> {
+        let hit = self.host.limits_hit(name).into_iter();
+        hit.filter(|(_, count)| *count > 0)
+            .map(|(limit, count)| (limit.to_owned(), count))
+            .collect()
     }
 
     /// A plugin that is remembered and not served.
@@ -157,6 +166,8 @@ impl Shared {
             queue: String::new(),
             routes: Vec::new(),
             grants: String::new(),
+            weight: None,
+            limits_hit: self.limits_hit(name),
             before: 0,
             canary: None,
             shadow: None,
@@ -174,7 +185,7 @@ impl Shared {
         let state = self.state.lock().await;
         let served = state.config.served_as(name, file);
         let served = served.map_err(|error| error.to_string())?;
-        let binary = read_apart(&served).await?;
+        let binary = self.read_apart(&served).await?;
         if **binary.digest() != *pinned {
             return Err(format!(
                 "{} has changed since it was named; deploy it again when it is finished",
@@ -223,7 +234,7 @@ impl Shared {
         let file = registry.component(&target.digest);
         let served = state.config.served_as(name, &file);
         let served = served.map_err(|error| error.to_string())?;
-        let binary = read_apart(&served).await?;
+        let binary = self.read_apart(&served).await?;
         if **binary.digest() != *target.digest {
             return Err(format!(
                 "{} is not what was kept; the disk or somebody has changed it",

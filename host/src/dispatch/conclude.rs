@@ -40,7 +40,7 @@ pub struct Circumstances<'a> {
 
 /// Concludes a call.
 #[must_use]
-pub fn conclude(call: Call, outcome: Outcome, at: &Circumstances<'_>) -> Conclusion {
+pub fn conclude(mut call: Call, outcome: Outcome, at: &Circumstances<'_>) -> Conclusion {
     let message = call.message.clone();
     let attempts = call.attempt;
     let wants_reply = message.should_reply() && at.kind != Kind::Event;
@@ -71,7 +71,7 @@ pub fn conclude(call: Call, outcome: Outcome, at: &Circumstances<'_>) -> Conclus
         state: None,
     };
     let (verdict, effects) = match outcome {
-        Outcome::Done(payload) => match reply_payload(&call, payload) {
+        Outcome::Done(payload) => match reply_payload(&mut call, payload) {
             Ok(payload) => {
                 let mut effects = call.into_effects();
                 if wants_reply {
@@ -79,10 +79,10 @@ pub fn conclude(call: Call, outcome: Outcome, at: &Circumstances<'_>) -> Conclus
                 }
                 (Verdict::Ack, effects)
             }
-            Err(error) => {
+            Err((reason, error)) => {
                 let text = format!("the reply was refused: {error}");
                 (
-                    dead(Reason::Failed, text.clone(), call.report()),
+                    dead(reason, text.clone(), call.report()),
                     replied(Status::SystemError, &text),
                 )
             }
@@ -158,16 +158,17 @@ pub fn refuse(
     }
 }
 
-/// Whoever gave up after something was not granted to it failed for that, as far as the host can know, and the operator
-/// needs the line to add.
+/// Whoever gave up after something was not granted to it, or was too much, failed for that, as far as the host can know,
+/// and the operator needs the line to add or to change.
 fn blamed(call: &Call, reason: Reason, text: String) -> (Reason, String) {
-    match call.first_refusal() {
+    let forbidden = call.first_refusal().map(|why| (Reason::Forbidden, why));
+    match forbidden.or_else(|| call.first_excess().map(|why| (Reason::Limit, why))) {
         None => match call.first_limit() {
             Some(limit) => (reason, format!("{text}; {limit}")),
             None => (reason, text),
         },
-        Some(refusal) if text.contains(refusal) => (Reason::Forbidden, text),
-        Some(refusal) => (Reason::Forbidden, format!("{text}; {refusal}")),
+        Some((reason, why)) if text.contains(why) => (reason, text),
+        Some((reason, why)) => (reason, format!("{text}; {why}")),
     }
 }
 
@@ -181,12 +182,13 @@ fn plain(reason: Reason) -> &'static str {
     match reason {
         Reason::Timeout => "the handler took too long",
         Reason::Memory => "the handler needed too much memory",
+        Reason::Limit => "the handler exceeded a limit",
         _ => "the handler crashed",
     }
 }
 
 /// The request's headers with the handler's changes on top.
-fn reply_payload(call: &Call, payload: Option<Payload>) -> Result<Payload, String> {
+fn reply_payload(call: &mut Call, payload: Option<Payload>) -> Result<Payload, (Reason, String)> {
     let mut headers = inherited(&call.message);
     let Some(payload) = payload else {
         return Ok(Payload {
@@ -196,10 +198,10 @@ fn reply_payload(call: &Call, payload: Option<Payload>) -> Result<Payload, Strin
     };
     headers
         .apply(payload.headers.iter())
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| (Reason::Failed, error.to_string()))?;
     let payload = Payload { headers, ..payload };
     call.check_payload(&payload)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| (Reason::Limit, error.to_string()))?;
     Ok(payload)
 }
 

@@ -143,6 +143,7 @@ impl Access {
             plugin: "native".into(),
             grants: Grants::all(),
             limits: Limits::default(),
+            hits: Arc::default(),
             store,
             client: None,
             http: None,

@@ -62,7 +62,7 @@ impl WasiHttpView for State {
         let Http { context, hooks } = &mut self.http;
         let wasi = self
             .wasi
-            .get_or_insert_with(|| Box::new(super::wasi::Wasi::new(&self.chance)));
+            .get_or_insert_with(|| Box::new(super::wasi::Wasi::new(&self.chance, &self.limits)));
         WasiHttpCtxView {
             hooks,
             table: wasi.table(),

@@ -117,7 +117,7 @@ fn read(bytes: &[u8]) -> Result<Inspection, GuestError> {
     Ok(found)
 }
 
-fn malformed(error: wasmparser::BinaryReaderError) -> GuestError {
+pub(super) fn malformed(error: wasmparser::BinaryReaderError) -> GuestError {
     GuestError::NotAComponent(format!(
         "it is damaged at byte {}: {}; build or copy it again",
         error.offset(),
@@ -173,6 +173,12 @@ fn unknown_world(exports: &[String], wanted: &[&str]) -> GuestError {
         "it is a component of an unknown world: it exports {has}, and a handler exports {}; {hint}",
         wanted.join(" or ")
     ))
+}
+
+/// Whether the engine says that a component has more core instances, memories or tables than it has room for.
+pub(super) fn is_too_many(text: &str) -> bool {
+    let pooled = text.contains("exceeds the configured maximum");
+    pooled || text.contains("resource limit exceeded")
 }
 
 /// Refuses imports that no interface of this host can satisfy, by name.

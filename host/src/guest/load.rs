@@ -12,7 +12,9 @@ use wasmtime::component::Component;
 
 use super::binary::Binary;
 use super::cache::{Cache, Code, Sought};
+use super::compiling::{Compilation, Compilations};
 use super::{Engine, Guest, GuestError, inspect, v0_1, wasi};
+use crate::plugin::Limit;
 
 /// Imports through which a guest sees time and randomness.
 const DRAWING: [&str; 2] = ["sandbar:messaging/system@", "wasi:"];
@@ -32,6 +34,7 @@ pub(super) struct Shelf {
     cache: Option<Cache>,
     /// By digest. Who loads a component has its place locked, so that the next one finds it.
     places: Mutex<HashMap<Arc<str>, Place>>,
+    compilations: Arc<Compilations>,
     counts: Counts,
 }
 
@@ -89,14 +92,24 @@ impl Engine {
     /// # Errors
     /// [`GuestError`] with what was found and what was wanted.
     pub fn load(&self, bytes: &[u8]) -> Result<Guest, GuestError> {
-        self.load_binary(&Binary::new(bytes))
+        self.load_binary(&Binary::new(bytes), &self.compilation(u64::MAX))
     }
 
-    /// The same of a component whose digest is known.
+    /// A compilation that may need so much memory, and that can be given up.
+    #[must_use]
+    pub fn compilation(&self, memory: u64) -> Compilation {
+        self.shelf.compilations.one(memory)
+    }
+
+    /// The same of a component whose digest is known, compiled within limits if it has to be.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn load_binary(&self, binary: &Binary) -> Result<Guest, GuestError> {
+    pub fn load_binary(
+        &self,
+        binary: &Binary,
+        compilation: &Compilation,
+    ) -> Result<Guest, GuestError> {
         let place = self.shelf.place(binary);
         let mut place = lock(&place);
         let loaded = match place.upgrade() {
@@ -105,7 +118,7 @@ impl Engine {
                 loaded
             }
             None => {
-                let loaded = Arc::new(self.prepare(binary)?);
+                let loaded = Arc::new(self.prepare(binary, compilation)?);
                 *place = Arc::downgrade(&loaded);
                 loaded
             }
@@ -127,10 +140,10 @@ impl Engine {
         }
     }
 
-    fn prepare(&self, binary: &Binary) -> Result<Loaded, GuestError> {
+    fn prepare(&self, binary: &Binary, compilation: &Compilation) -> Result<Loaded, GuestError> {
         // What cannot be served is not compiled.
         let imports = inspect::world(binary.bytes())?;
-        let component = self.component(binary)?;
+        let component = self.component(binary, compilation)?;
         let kind = component.component_type();
         let needed = kind.imports(&self.engine);
         let needed: Vec<String> = needed.map(|(name, _)| name.to_owned()).collect();
@@ -152,7 +165,11 @@ impl Engine {
     }
 
     /// The component from the cache, or compiled and kept there.
-    fn component(&self, binary: &Binary) -> Result<Component, GuestError> {
+    fn component(
+        &self,
+        binary: &Binary,
+        compilation: &Compilation,
+    ) -> Result<Component, GuestError> {
         let (began, counts) = (Instant::now(), &self.shelf.counts);
         if let Some(cache) = &self.shelf.cache {
             match cache.find(binary) {
@@ -171,10 +188,19 @@ impl Engine {
                 Sought::Nothing => {}
             }
         }
+        let running = compilation.begin(binary.bytes())?;
         let component = Component::new(&self.engine, binary.bytes()).map_err(|error| {
-            GuestError::NotAComponent(format!("it cannot be compiled: {error:#}"))
+            let text = format!("it cannot be compiled: {error:#}");
+            match inspect::is_too_many(&text) {
+                true => GuestError::Limit(Limit::Instances, text),
+                false => GuestError::NotAComponent(text),
+            }
         })?;
         count(&counts.compiled);
+        if !running.end() {
+            tracing::info!(digest = %binary.digest(), took = ?began.elapsed(), "a compilation that was given up has ended");
+            return Err(GuestError::Load("nobody waits for it any more".to_owned()));
+        }
         tracing::debug!(digest = %binary.digest(), took = ?began.elapsed(), "compiled");
         if let Some(cache) = &self.shelf.cache {
             match component.serialize() {

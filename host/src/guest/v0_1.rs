@@ -25,6 +25,7 @@ mod bindings {
         imports: {
             "sandbar:messaging/client.request": async,
             "sandbar:messaging/state.get": async,
+            "sandbar:messaging/state.set": async,
             "sandbar:messaging/state.increment": async,
             "sandbar:messaging/state.list-keys": async,
             "sandbar:messaging/system.random": trappable,

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use wasmtime_wasi::{HostWallClock, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiVie
 
 use super::State;
 use super::chance::Chance;
+use crate::plugin::Limits;
 
 /// Interfaces that may be imported; everything else of WASI is refused at load.
 pub(super) const OFFERED: [&str; 7] = [
@@ -31,10 +32,8 @@ pub(super) const OFFERED: [&str; 7] = [
     "wasi:random/",
 ];
 
-/// What one call may print before the rest is dropped.
-const MOST_OUTPUT: usize = 64 * 1024;
-/// How many handles an instance may hold.
-const MOST_HANDLES: usize = 1024;
+/// What a guest may print at once, and the random bytes that come at once; more is printed, and asked for, in pieces.
+const PIECE: usize = 64 * 1024;
 
 pub(super) struct Wasi {
     context: WasiCtx,
@@ -43,8 +42,11 @@ pub(super) struct Wasi {
 }
 
 impl Wasi {
-    pub(super) fn new(chance: &Chance) -> Self {
-        let output = Output::default();
+    pub(super) fn new(chance: &Chance, limits: &Limits) -> Self {
+        let output = Output(Arc::new(Mutex::new(Printed {
+            most: limits.log_bytes,
+            ..Printed::default()
+        })));
         let mut builder = WasiCtxBuilder::new();
         builder
             .stdout(output.clone())
@@ -53,12 +55,12 @@ impl Wasi {
             .secure_random(chance.clone())
             .insecure_random(chance.clone())
             .insecure_random_seed(0)
-            .max_random_size(64 * 1024)
+            .max_random_size(PIECE as u64)
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false);
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MOST_HANDLES);
+        table.set_max_capacity(limits.resources);
         Self {
             context: builder.build(),
             table,
@@ -70,9 +72,11 @@ impl Wasi {
         &mut self.table
     }
 
-    /// What was printed since the last time, to become lines of the log.
-    pub(super) fn take_output(&self) -> Vec<u8> {
-        std::mem::take(&mut *self.output.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What was printed since the last time, to become lines of the log, and whether there was more than is kept.
+    pub(super) fn take_output(&self) -> (Vec<u8>, bool) {
+        let mut printed = self.output.lock();
+        let cut = std::mem::take(&mut printed.cut);
+        (std::mem::take(&mut printed.bytes), cut)
     }
 }
 
@@ -85,7 +89,7 @@ impl WasiView for State {
         // Made when it is first used, because most guests import no WASI at all.
         let wasi = self
             .wasi
-            .get_or_insert_with(|| Box::new(Wasi::new(&self.chance)));
+            .get_or_insert_with(|| Box::new(Wasi::new(&self.chance, &self.limits)));
         WasiCtxView {
             ctx: &mut wasi.context,
             table: &mut wasi.table,
@@ -107,14 +111,27 @@ impl HostWallClock for Still {
 }
 
 /// Standard output and error, kept until the call ends.
-#[derive(Clone, Default)]
-struct Output(Arc<Mutex<Vec<u8>>>);
+#[derive(Clone)]
+struct Output(Arc<Mutex<Printed>>);
+
+#[derive(Default)]
+struct Printed {
+    bytes: Vec<u8>,
+    most: usize,
+    /// There was more.
+    cut: bool,
+}
 
 impl Output {
+    fn lock(&self) -> MutexGuard<'_, Printed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn append(&self, bytes: &[u8]) {
-        let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = MOST_OUTPUT.saturating_sub(output.len()).min(bytes.len());
-        output.extend(bytes.iter().take(room));
+        let mut printed = self.lock();
+        let room = printed.most.saturating_sub(printed.bytes.len());
+        printed.bytes.extend(bytes.iter().take(room));
+        printed.cut |= bytes.len() > room;
     }
 }
 
@@ -170,6 +187,6 @@ impl OutputStream for Output {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(MOST_OUTPUT)
+        Ok(PIECE)
     }
 }

@@ -67,6 +67,7 @@ impl Handler {
             plugin: plugin.name.clone(),
             grants: plugin.grants.clone(),
             limits: plugin.limits.clone(),
+            hits: plugin.hits.clone(),
             store: broker.store.clone(),
             client: None,
             http: Some(Arc::new(Connector::new(config.http_ca.clone()))),
@@ -129,6 +130,6 @@ async fn load(config: &Config, name: &str) -> Result<(Arc<Plugin>, ServedPlugin)
         return Err(HandlerError::Unknown { name, known });
     };
     let served = all.swap_remove(position);
-    let loader = Loader::new(Engine::with_cache(config.cache())?);
+    let loader = Loader::new(Engine::with(config.engine())?);
     Ok((loader.load(served.spec.clone()).await?, served))
 }

@@ -146,6 +146,7 @@ mod tests {
             plugin: "p".into(),
             grants: Grants::all(),
             limits: Limits::default(),
+            hits: Arc::default(),
             store: Arc::new(MemoryBackend::new()),
             client: None,
             http: None,

@@ -1,13 +1,14 @@
 //! Waits until a plugin may take messages: the asynchronous side of [`crate::throttle`], with its clock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::backend::Verdict;
-use crate::plugin::Limits;
+use crate::call::Access;
+use crate::plugin::{Hits, Limit, Limits};
 use crate::store::Reason;
 use crate::throttle::{Change, Room, Throttle};
 
@@ -19,6 +20,8 @@ pub(super) struct Gate {
     changed: Notify,
     /// How often it was closed because the plugin kept failing.
     pauses: AtomicUsize,
+    /// Of all versions of the plugin.
+    hits: Arc<Hits>,
     began: Instant,
 }
 
@@ -32,11 +35,12 @@ pub(super) struct Allowed {
 }
 
 impl Gate {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(access: &Access) -> Self {
         Self {
-            throttle: Mutex::new(throttle(limits)),
+            throttle: Mutex::new(throttle(&access.limits)),
             changed: Notify::new(),
             pauses: AtomicUsize::new(0),
+            hits: access.hits.clone(),
             began: Instant::now(),
         }
     }
@@ -53,12 +57,20 @@ impl Gate {
 
     /// Waits until something may be received.
     pub(super) async fn room(&self) -> Allowed {
+        let mut overrun = false;
         loop {
             let pauses = self.pauses();
             let changed = self.changed.notified();
             let now = self.began.elapsed();
             let room = match &mut *self.lock() {
-                Some(throttle) => throttle.room(now),
+                Some(throttle) => {
+                    let room = throttle.room(now);
+                    if !overrun && throttle.is_overrun(now) {
+                        overrun = true;
+                        self.hits.count(Limit::Rate);
+                    }
+                    room
+                }
                 None => Room::Now(usize::MAX),
             };
             match room {
@@ -131,7 +143,8 @@ fn failing(verdict: &Verdict) -> Option<bool> {
         | Reason::Timeout
         | Reason::Trap
         | Reason::Memory
-        | Reason::Forbidden => Some(true),
+        | Reason::Forbidden
+        | Reason::Limit => Some(true),
         Reason::Retry
         | Reason::Rejected
         | Reason::Malformed
@@ -159,7 +172,11 @@ mod tests {
             breaker: Some(breaker),
             ..Limits::default()
         };
-        let gate = Gate::new(&limits);
+        let store = Arc::new(crate::backend::MemoryBackend::default());
+        let gate = Gate::new(&Access {
+            limits,
+            ..Access::native(store)
+        });
         let allowed = gate.room().await;
         assert_eq!(gate.took(1, allowed), Some(0));
         // The next message is waited for when the first one fails.

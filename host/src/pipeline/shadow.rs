@@ -250,6 +250,8 @@ async fn one(version: &Version, copied: &Copied) -> Option<Vec<Difference>> {
         plugin: of.plugin.clone(),
         grants: of.grants.clone(),
         limits: of.limits.clone(),
+        // What a copy hits says nothing of the plugin that is served.
+        hits: Arc::default(),
         store: Arc::new(Recorded::new(journal, of.store.clone())),
         client: None,
         http: None,

@@ -7,9 +7,13 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::hits::Limit;
 use crate::message::Payload;
 use crate::share::DEFAULT_WEIGHT;
 use crate::throttle::BreakerPolicy;
+
+/// What the engine has room for in one table, and the most that `limits.table_elements` can be.
+pub const MOST_TABLE_ELEMENTS: usize = 100_000;
 
 /// Whether messages share an instance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +36,12 @@ pub struct Limits {
     pub load_time: Duration,
     /// Linear memory of one instance.
     pub memory: usize,
+    /// Elements of all tables of one instance; at most [`MOST_TABLE_ELEMENTS`].
+    pub table_elements: usize,
+    /// Handles of resources that one instance holds.
+    pub resources: usize,
+    /// Bytes that one call to the host, or one reply, brings with it.
+    pub hostcall_fuel: usize,
     /// Calls at once.
     pub concurrency: usize,
     /// Whether messages share an instance.
@@ -66,8 +76,14 @@ pub struct Limits {
     pub http_bytes: usize,
     /// How long a connection over HTTP may take to be made.
     pub http_connect_time: Duration,
+    /// All keys and values of the plugin.
+    pub state_total: u64,
     /// The component file.
     pub file: u64,
+    /// Wall time of compiling it.
+    pub compile_time: Duration,
+    /// Memory that compiling it may take, by estimate.
+    pub compile_memory: u64,
 }
 
 impl Default for Limits {
@@ -78,6 +94,9 @@ impl Default for Limits {
             time: Duration::from_secs(5),
             load_time: Duration::from_secs(2),
             memory: 64 * MIB,
+            table_elements: MOST_TABLE_ELEMENTS,
+            resources: 1024,
+            hostcall_fuel: 16 * MIB,
             concurrency: 5,
             isolation: Isolation::default(),
             weight: DEFAULT_WEIGHT,
@@ -95,7 +114,10 @@ impl Default for Limits {
             http_requests: 16,
             http_bytes: 4 * MIB,
             http_connect_time: Duration::from_secs(2),
+            state_total: 64 * 1024 * 1024,
             file: 64 * 1024 * 1024,
+            compile_time: Duration::from_secs(60),
+            compile_memory: 2 * 1024 * 1024 * 1024,
         }
     }
 }
@@ -107,9 +129,13 @@ impl Limits {
     /// [`TooLarge`] with the limit that is exceeded.
     pub fn check_payload(&self, payload: &Payload) -> Result<(), TooLarge> {
         let checks = [
-            ("content", payload.content.len(), self.content),
-            ("headers", payload.headers.len(), self.headers),
-            ("header_bytes", payload.headers.size(), self.header_bytes),
+            (Limit::Content, payload.content.len(), self.content),
+            (Limit::Headers, payload.headers.len(), self.headers),
+            (
+                Limit::HeaderBytes,
+                payload.headers.size(),
+                self.header_bytes,
+            ),
         ];
         for (limit, size, allowed) in checks {
             if size > allowed {
@@ -126,10 +152,13 @@ impl Limits {
 
 /// Content or headers exceed a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("`limits.{limit}` is {allowed} and the message has {size}; send less, or raise the limit")]
+#[error(
+    "`limits.{}` is {allowed} and the message has {size}; send less, or raise the limit",
+    limit.name()
+)]
 pub struct TooLarge {
-    /// The limit's name in the configuration.
-    pub limit: &'static str,
+    /// Which limit.
+    pub limit: Limit,
     /// What the message has.
     pub size: usize,
     /// What is allowed.

@@ -2,14 +2,17 @@
 //!
 //! Nothing is loaded halfway: either there is a [`Plugin`], or an error that names the file and says what to do.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
-use super::{Components, Grants, Limits, Plugin, PluginRoute, Pool, TrustedKey, trust};
+use super::{
+    Components, Grants, Hits, Limit, Limits, Plugin, PluginRoute, Pool, TrustedKey, trust,
+};
 use crate::dispatch::{Conflict, Kind};
 use crate::guest::{Binary, DeclaredRoute, Engine, Guest, GuestError, LoadCounts};
 use crate::periodic::Schedule;
@@ -85,17 +88,33 @@ pub enum LoadError {
     },
 }
 
+impl LoadError {
+    /// The limit that was hit, if it was that.
+    #[must_use]
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::Guest { error, .. } => error.limit(),
+            _ => None,
+        }
+    }
+}
+
 /// Loads plugins with one engine.
 #[derive(Debug, Clone)]
 pub struct Loader {
     engine: Engine,
+    /// By the name of the plugin, for all its versions.
+    hits: Arc<Mutex<HashMap<String, Arc<Hits>>>>,
 }
 
 impl Loader {
     /// A loader.
     #[must_use]
     pub fn new(engine: Engine) -> Self {
-        Self { engine }
+        Self {
+            engine,
+            hits: Arc::default(),
+        }
     }
 
     /// How components were loaded so far.
@@ -124,7 +143,8 @@ impl Loader {
         let components = components.clone();
         let (file, reading) = (spec.file.clone(), spec.clone());
         match tokio::task::spawn_blocking(move || components.read(&reading)).await {
-            Ok(binary) => self.load_read(spec, binary?).await,
+            Ok(Ok(binary)) => self.load_read(spec, binary).await,
+            Ok(Err(error)) => Err(self.counted(&spec.name, error)),
             Err(error) => Err(LoadError::Refused {
                 file,
                 error: format!("it cannot be read: {error}"),
@@ -158,7 +178,35 @@ impl Loader {
             )));
         }
         trust::check(&spec.trusted, &spec.file, binary.bytes()).map_err(refused)?;
-        self.make(spec, binary).await
+        let name = spec.name.clone();
+        let made = self.make(spec, binary).await;
+        made.map_err(|error| self.counted(&name, error))
+    }
+
+    /// Every limit by name with how often a plugin hit it, whatever became of that.
+    #[must_use]
+    pub fn limits_hit(&self, plugin: &str) -> Vec<(&'static str, u64)> {
+        let all = self.hits.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get(plugin) {
+            Some(hits) => hits.all().collect(),
+            None => Hits::default().all().collect(),
+        }
+    }
+
+    fn hits(&self, plugin: &str) -> Arc<Hits> {
+        let mut all = self.hits.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get(plugin) {
+            Some(hits) => hits.clone(),
+            None => all.entry(plugin.to_owned()).or_default().clone(),
+        }
+    }
+
+    /// Counts the limit that kept a plugin from being loaded.
+    pub(crate) fn counted(&self, plugin: &str, error: LoadError) -> LoadError {
+        if let Some(limit) = error.limit() {
+            self.hits(plugin).count(limit);
+        }
+        error
     }
 
     async fn make(&self, spec: PluginSpec, binary: Binary) -> Result<Arc<Plugin>, LoadError> {
@@ -190,7 +238,7 @@ impl Loader {
             )));
         }
         let digest = binary.digest().clone();
-        let guest = match self.compile(&name, binary).await {
+        let guest = match self.compile(&name, binary, &limits).await {
             Ok(guest) => guest.map_err(failed)?,
             Err(error) => return Err(refused(format!("the compiler failed: {error}"))),
         };
@@ -201,9 +249,15 @@ impl Loader {
             .map_err(failed)?;
         let declared = probe.routes().await.map_err(failed)?;
         drop(probe);
+        let count = declared.len();
+        if count > MOST_ROUTES {
+            let text = format!("it declares {count} routes and at most {MOST_ROUTES} are allowed");
+            return Err(failed(GuestError::Limit(Limit::Routes, text)));
+        }
         let routes = check_routes(&name, declared, &grants).map_err(refused)?;
         let imports = guest.imports().to_vec();
-        let pool = Pool::new(name.clone(), guest, config, limits.clone());
+        let hits = self.hits(&name);
+        let pool = Pool::new(name.clone(), guest, config, limits.clone(), hits.clone());
         let plugin = Plugin {
             name,
             file: file.clone(),
@@ -211,6 +265,7 @@ impl Loader {
             routes,
             grants,
             limits,
+            hits,
             imports,
             pool,
         };
@@ -226,20 +281,36 @@ impl Loader {
         &self,
         name: &str,
         binary: Binary,
+        limits: &Limits,
     ) -> Result<Result<Guest, GuestError>, JoinError> {
         let (engine, began) = (self.engine.clone(), Instant::now());
-        let mut compiling = tokio::task::spawn_blocking(move || engine.load_binary(&binary));
-        if let Ok(compiled) = tokio::time::timeout(LONG, &mut compiling).await {
+        let (most, compilation) = (
+            limits.compile_time,
+            engine.compilation(limits.compile_memory),
+        );
+        let mine = compilation.clone();
+        let mut compiling = tokio::task::spawn_blocking(move || engine.load_binary(&binary, &mine));
+        if let Ok(compiled) = tokio::time::timeout(LONG.min(most), &mut compiling).await {
             return compiled;
         }
         tracing::info!(plugin = %name, "its component is being compiled");
-        let compiled = compiling.await;
+        let compiled = tokio::time::timeout_at(began + most, compiling).await;
+        let Ok(compiled) = compiled else {
+            compilation.give_up();
+            tracing::warn!(plugin = %name, "its compilation is given up; it goes on until it ends by itself, and no other begins before that");
+            let text = format!(
+                "to compile it takes longer than {most:?} (`limits.compile_time`), or another compilation that was given up has not ended"
+            );
+            return Ok(Err(GuestError::Limit(Limit::CompileTime, text)));
+        };
         let took = began.elapsed().as_secs_f64();
         tracing::info!(plugin = %name, "its component was compiled in {took:.1} s");
         compiled
     }
 }
 
+/// Routes of one component.
+const MOST_ROUTES: usize = 1000;
 /// After this time it is said that a component is being compiled.
 const LONG: Duration = Duration::from_secs(1);
 
@@ -251,12 +322,11 @@ pub(crate) fn read(spec: &PluginSpec) -> Result<Binary, LoadError> {
     };
     let size = std::fs::metadata(&spec.file).map_err(failed)?.len();
     if size > spec.limits.file {
-        return Err(LoadError::Refused {
+        let most = spec.limits.file;
+        let text = format!("it has {size} bytes and `limits.file` is {most}");
+        return Err(LoadError::Guest {
             file: spec.file.clone(),
-            error: format!(
-                "it has {size} bytes and `limits.file` is {}",
-                spec.limits.file
-            ),
+            error: GuestError::Limit(Limit::File, text),
         });
     }
     std::fs::read(&spec.file).map(Binary::new).map_err(failed)
@@ -267,18 +337,11 @@ fn check_routes(
     declared: Vec<DeclaredRoute>,
     grants: &Grants,
 ) -> Result<Vec<PluginRoute>, String> {
-    const MOST: usize = 1000;
     if declared.is_empty() {
         return Err(
             "it declares no route, so it would never be called; export at least one handler"
                 .to_owned(),
         );
-    }
-    if declared.len() > MOST {
-        return Err(format!(
-            "it declares {} routes and at most {MOST} are allowed",
-            declared.len()
-        ));
     }
     let mut routes = Vec::with_capacity(declared.len());
     for (index, route) in declared.into_iter().enumerate() {

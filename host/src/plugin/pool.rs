@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::turns::{Turn, Turns};
-use super::{Isolation, Limits, Readable};
+use super::{Hits, Isolation, Limit, Limits, Readable};
 use crate::guest::{Guest, GuestError, Instance};
 
 /// An instance is retired after a number of calls drawn from this range.
@@ -18,6 +18,7 @@ pub(super) struct Pool {
     guest: Guest,
     config: Arc<Readable>,
     limits: Limits,
+    hits: Arc<Hits>,
     turns: Turns<Warm>,
 }
 
@@ -49,13 +50,20 @@ impl Slot<'_> {
 }
 
 impl Pool {
-    pub(super) fn new(name: Arc<str>, guest: Guest, config: Arc<Readable>, limits: Limits) -> Self {
+    pub(super) fn new(
+        name: Arc<str>,
+        guest: Guest,
+        config: Arc<Readable>,
+        limits: Limits,
+        hits: Arc<Hits>,
+    ) -> Self {
         let turns = Turns::new(limits.concurrency);
         Self {
             name,
             guest,
             config,
             limits,
+            hits,
             turns,
         }
     }
@@ -67,7 +75,14 @@ impl Pool {
 
     /// Waits for a turn and takes a warm instance or makes one; `None` if it was superseded meanwhile.
     pub(super) async fn acquire(&self) -> Result<Option<(Instance, Slot<'_>)>, GuestError> {
-        let Some(mut turn) = self.turns.next().await else {
+        let turn = match self.turns.free() {
+            Some(turn) => Some(turn),
+            None => {
+                self.hits.count(Limit::Concurrency);
+                self.turns.next().await
+            }
+        };
+        let Some(mut turn) = turn else {
             return Ok(None);
         };
         if let Some(Warm {

@@ -136,16 +136,23 @@ impl<T> Turns<T> {
         }
     }
 
+    /// A turn that nobody has or waits for.
+    pub(super) fn free(&self) -> Option<Turn<'_, T>> {
+        let shared = &self.0;
+        // Nobody overtakes those who wait.
+        if shared.waiting.load(Ordering::SeqCst) > 0 {
+            return None;
+        }
+        let left = shared.find()?;
+        Some(Turn { turns: self, left })
+    }
+
     /// Waits for a turn, in the order of the calls; `None` for who was sent away.
     pub(super) async fn next(&self) -> Option<Turn<'_, T>> {
-        let shared = &self.0;
-        let turn = |left| Turn { turns: self, left };
-        // Nobody overtakes those who wait.
-        if shared.waiting.load(Ordering::SeqCst) == 0
-            && let Some(left) = shared.find()
-        {
-            return Some(turn(left));
+        if let Some(turn) = self.free() {
+            return Some(turn);
         }
+        let shared = &self.0;
         loop {
             let (sender, receiver) = oneshot::channel();
             {
@@ -160,7 +167,7 @@ impl<T> Turns<T> {
             hand_over(shared);
             let mut grant = receiver.await.ok()?;
             if let Some(left) = grant.turn.take() {
-                return Some(turn(left));
+                return Some(Turn { turns: self, left });
             }
         }
     }

@@ -67,7 +67,7 @@ impl Ends {
 /// Where a crash happened is another place in each version.
 fn why(reason: Reason, error: &str) -> String {
     match reason {
-        Reason::Trap | Reason::Timeout | Reason::Memory => reason.to_string(),
+        Reason::Trap | Reason::Timeout | Reason::Memory | Reason::Limit => reason.to_string(),
         _ => format!("{reason}: {error}"),
     }
 }

@@ -65,6 +65,10 @@ impl Store for Recorded {
         }
     }
 
+    async fn state_size(&self, plugin: &str) -> Result<Option<u64>, StoreError> {
+        self.now.state_size(plugin).await
+    }
+
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
         self.now.dead_letters(limit).await
     }

@@ -41,11 +41,12 @@ use ahead::Ahead;
 use bulk::Bulks;
 
 /// The version of the schema, kept in `user_version`. Each number has a migration.
-const SCHEMA: i64 = 2;
-const SET_SCHEMA: &str = "PRAGMA user_version = 2";
-const MIGRATIONS: [(i64, &str); 2] = [
+const SCHEMA: i64 = 3;
+const SET_SCHEMA: &str = "PRAGMA user_version = 3";
+const MIGRATIONS: [(i64, &str); 3] = [
     (1, include_str!("sqlite/001_initial.sql")),
     (2, include_str!("sqlite/002_letters.sql")),
+    (3, include_str!("sqlite/003_state_sizes.sql")),
 ];
 
 /// How long to wait for another program that looks into the database.

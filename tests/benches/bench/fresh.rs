@@ -40,6 +40,7 @@ impl Hosted {
             plugin: name,
             grants: Grants::default(),
             limits,
+            hits: Arc::default(),
             store: Arc::new(MemoryBackend::new()),
             client: None,
             http: None,

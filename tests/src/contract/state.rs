@@ -140,3 +140,33 @@ pub async fn state_keys_are_listed_in_order(broker: Broker) -> Outcome {
     assert_eq!(store.state_keys("p", "b.", None, 100).await?, expected);
     Ok(())
 }
+
+/// The bytes of all keys and values, whatever was replaced, deleted or refused on the way.
+pub async fn state_is_measured(broker: Broker) -> Outcome {
+    let queue = broker.queue("q", &["t"]).await?;
+    let store = &broker.store;
+    assert_eq!(store.state_size("p").await?, Some(0));
+    let long = "x".repeat(1000);
+    for (writes, expected) in [
+        (&[("k", Some("12345")), ("other", Some(""))][..], 6 + 5),
+        (&[("k", Some("1"))], 2 + 5),
+        (&[("\u{fc}", Some("\u{fc}"))], 2 + 5 + 4),
+        (&[("other", Some(&*long)), ("k", None)], 1005 + 4),
+        (&[("absent", None)], 1005 + 4),
+        (&[("k", Some("1")), ("k", Some("12"))], 1005 + 4 + 3),
+        (&[("other", None), ("\u{fc}", None)], 3),
+    ] {
+        write(&broker, &queue, writes).await?;
+        assert_eq!(store.state_size("p").await?, Some(expected), "{writes:?}");
+    }
+    let read = store.state_get("p", "k").await?;
+    broker.send("t", &["slow"]).await?;
+    let slow = broker.one(&queue).await?;
+    write(&broker, &queue, &[("k", Some("123"))]).await?;
+    let effects = writing(&[("k", read.version)], &[("k", Some(&long))]);
+    let settled = broker.settle(slow.settle(Verdict::Ack, effects)).await;
+    assert_eq!(settled, Err(SettleError::Conflict));
+    assert_eq!(store.state_size("p").await?, Some(4));
+    assert_eq!(store.state_size("p2").await?, Some(0));
+    Ok(())
+}

@@ -228,6 +228,13 @@ impl Table {
         }
     }
 
+    pub(super) fn size(&self, plugin: &str) -> u64 {
+        let values = self.state.get(plugin).into_iter().flatten();
+        values
+            .map(|(key, (value, _))| (key.len() + value.len()) as u64)
+            .sum()
+    }
+
     pub(super) fn keys(
         &self,
         plugin: &str,

@@ -348,3 +348,22 @@ async fn texts_of(
     broker.nothing(queue).await?;
     Ok(texts(&taken))
 }
+
+/// How much a plugin keeps is known after the end as well.
+#[tokio::test]
+async fn what_a_plugin_keeps_is_measured_across_the_end() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let before = open(folder.path()).await?;
+    let queue = before.queue("q", &["t"]).await?;
+    before.send("t", &["x"]).await?;
+    let delivery = before.one(&queue).await?;
+    let effects = writing(&[], &[("\u{fc}", Some("12345")), ("k", Some("1"))]);
+    before
+        .settle(delivery.settle(Verdict::Ack, effects))
+        .await?;
+    assert_eq!(before.store.state_size("p").await?, Some(9));
+    drop(before);
+    let after = open(folder.path()).await?;
+    assert_eq!(after.store.state_size("p").await?, Some(9));
+    Ok(())
+}

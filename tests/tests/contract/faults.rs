@@ -121,7 +121,7 @@ async fn a_newer_schema_is_refused() -> Outcome {
             error,
             OpenError::Newer {
                 found: 99,
-                known: 2,
+                known: 3,
                 ..
             }
         ),

@@ -76,7 +76,7 @@ async fn tables_that_grow() -> Outcome {
         ..Raw::default()
     })
     .await?;
-    ended(&kept, Reason::Trap, "unreachable");
+    ended(&kept, Reason::Limit, "`limits.table_elements` is 100000");
     Ok(())
 }
 
@@ -90,7 +90,11 @@ async fn endless_recursion() -> Outcome {
         ..Raw::default()
     })
     .await?;
-    ended(&kept, Reason::Trap, "call stack exhausted");
+    ended(
+        &kept,
+        Reason::Limit,
+        "call stack exhausted, `engine.stack` is 524288",
+    );
     let report = kept.history.report.ok_or("a report")?;
     assert!(report.trace.len() > 10, "{:?}", report.trace);
     Ok(())
@@ -128,14 +132,14 @@ async fn memory_of_others() -> Outcome {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn huge_reply() -> Outcome {
     let kept = misbehaves("bad.huge-reply", "1000000").await?;
-    ended(&kept, Reason::Failed, "`limits.content` is 65536");
+    ended(&kept, Reason::Limit, "`limits.content` is 65536");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn huge_message_published() -> Outcome {
     let kept = misbehaves("bad.publish-huge", "1000000").await?;
-    ended(&kept, Reason::Failed, "`limits.content` is 65536");
+    ended(&kept, Reason::Limit, "`limits.content` is 65536");
     Ok(())
 }
 
@@ -143,7 +147,7 @@ async fn huge_message_published() -> Outcome {
 async fn ten_thousand_messages_published() -> Outcome {
     let there = Neighbourhood::misbehaving().await?;
     let kept = there.spoils("bad.publish-many", "10000").await?;
-    ended(&kept, Reason::Failed, "raise `limits.publishes`");
+    ended(&kept, Reason::Limit, "raise `limits.publishes`");
     assert!(take(&*there.opened.backend, "out.many").await.is_empty());
     Ok(())
 }
@@ -160,9 +164,9 @@ async fn log_flood_with_terminal_escapes() -> Outcome {
 async fn state_flood() -> Outcome {
     let there = Neighbourhood::misbehaving().await?;
     let kept = there.spoils("bad.state-flood", "100000 1").await?;
-    ended(&kept, Reason::Failed, "raise `limits.state_writes`");
+    ended(&kept, Reason::Limit, "raise `limits.state_writes`");
     let kept = there.spoils("bad.state-flood", "1 1000000").await?;
-    ended(&kept, Reason::Failed, "raise `limits.state_value`");
+    ended(&kept, Reason::Limit, "raise `limits.state_value`");
     let keys = there.opened.store.state_keys("misbehave", "", None, 10);
     assert!(keys.await?.is_empty());
     Ok(())
@@ -229,7 +233,7 @@ async fn header_of_a_mebibyte() -> Outcome {
         raw.handle
     );
     let kept = Neighbourhood::raw_spoils(&raw).await?;
-    ended(&kept, Reason::Failed, "header");
+    ended(&kept, Reason::Limit, "`limits.header_bytes` is 16384");
     Ok(())
 }
 

@@ -61,11 +61,24 @@ impl Neighbourhood {
         Self::with(spec, folder).await
     }
 
+    /// With this plugin, whose messages are tried once.
+    pub(crate) async fn once(spec: PluginSpec, folder: tempfile::TempDir) -> Result<Self, Failure> {
+        Self::tried(spec, folder, 1).await
+    }
+
     async fn with(spec: PluginSpec, folder: tempfile::TempDir) -> Result<Self, Failure> {
+        Self::tried(spec, folder, 2).await
+    }
+
+    async fn tried(
+        spec: PluginSpec,
+        folder: tempfile::TempDir,
+        max_attempts: u32,
+    ) -> Result<Self, Failure> {
         let opened = open("memory", folder.path()).await?;
         let mut hostile = ServedPlugin::new(spec);
         hostile.retry = RetryPolicy {
-            max_attempts: 2,
+            max_attempts,
             initial: Duration::from_millis(1),
             ..RetryPolicy::default()
         };

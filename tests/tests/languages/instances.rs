@@ -45,6 +45,7 @@ async fn many(language: Language) {
         plugin,
         grants: Grants::default(),
         limits,
+        hits: Arc::default(),
         store: Arc::new(MemoryBackend::new()),
         client: None,
         http: None,

@@ -102,7 +102,13 @@ const TYPESCRIPT: &[Sin] = &[
             "at explode (",
         ],
     ),
-    sin("recurse", "", CRASHED, "trap", &["call stack exhausted"]),
+    sin(
+        "recurse",
+        "",
+        "the handler exceeded a limit",
+        "limit",
+        &["call stack exhausted, `engine.stack` is 524288"],
+    ),
     sin(
         "clock",
         "",

@@ -84,7 +84,7 @@ async fn another_version_is_told_on_both_sides() -> Outcome {
     .await??;
     assert_eq!(
         answer.get(4..16),
-        Some(&b"SANDBAR\0\0\0\0\x07"[..]),
+        Some(&b"SANDBAR\0\0\0\0\x08"[..]),
         "it says which version it is"
     );
 

@@ -69,6 +69,7 @@ async fn serve(limits: Limits, messages: usize) -> (Arc<Service>, Arc<MemoryBack
         plugin: "service".into(),
         grants: Grants::all(),
         limits,
+        hits: Arc::default(),
         store: backend.clone(),
         client: None,
         http: None,

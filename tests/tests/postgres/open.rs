@@ -57,7 +57,10 @@ async fn tables_of_an_older_release_are_brought_up_to_date() -> Outcome {
     broker.backend.close().await;
     let schema = &older.schema;
     server.psql(&format!(
-        "DROP TABLE {schema}.writers, {schema}.commits; DROP SEQUENCE {schema}.writer_ids; \
+        "INSERT INTO {schema}.state (plugin, key, version, value) VALUES ('p', 'k', 1, '12345'); \
+         DROP TABLE {schema}.writers, {schema}.commits, {schema}.state_sizes; \
+         DROP SEQUENCE {schema}.writer_ids; DROP FUNCTION {schema}.state_added, \
+         {schema}.state_changed, {schema}.state_removed CASCADE; \
          UPDATE {schema}.meta SET schema_version = 1"
     ));
     let broker = host(&older).await?;
@@ -65,8 +68,9 @@ async fn tables_of_an_older_release_are_brought_up_to_date() -> Outcome {
     assert_eq!(texts(&broker.take(&queue, 2).await?), ["1", "2"]);
     assert_eq!(
         server.psql(&format!("SELECT schema_version FROM {schema}.meta")),
-        "2"
+        "3"
     );
+    assert_eq!(broker.store.state_size("p").await?, Some(6));
     broker.backend.close().await;
     Ok(())
 }
@@ -87,7 +91,7 @@ async fn other_tables_are_refused() -> Outcome {
     assert_eq!(
         error.to_string(),
         format!(
-            "PostgreSQL at 127.0.0.1:{}/postgres (schema {}) has schema version 99 and this release knows 2; \
+            "PostgreSQL at 127.0.0.1:{}/postgres (schema {}) has schema version 99 and this release knows 3; \
              use a newer release, or another schema",
             server.port(),
             newer.schema

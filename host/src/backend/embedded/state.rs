@@ -112,6 +112,23 @@ impl States {
             .collect()
     }
 
+    /// The keys of a plugin that are not on disk as they are decided, with the bytes of each and its value.
+    pub(super) fn unwritten(&self, plugin: &str) -> Vec<(String, u64)> {
+        let start = key_of(plugin, "");
+        let skip = start.len();
+        self.dirty
+            .range::<str, _>((Bound::Included(&*start), Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(&*start))
+            .filter_map(|(key, _)| {
+                let known = self.young.get(key).or_else(|| self.old.get(key))?;
+                let key = key.get(skip..)?;
+                let value = known.value.as_ref();
+                let size = value.map_or(0, |value| key.len() + value.len());
+                Some((key.to_owned(), size as u64))
+            })
+            .collect()
+    }
+
     fn versioned(&mut self, value: Option<Bytes>) -> Versioned {
         self.version += 1;
         let version = self.version;

@@ -70,6 +70,12 @@ impl Store for EmbeddedBackend {
         Ok(paging.found())
     }
 
+    async fn state_size(&self, plugin: &str) -> Result<Option<u64>, StoreError> {
+        let unwritten = self.shared.lock().states.unwritten(plugin);
+        let mut reader = self.reader().await?;
+        Ok(Some(reader.state_size(plugin, unwritten).await?))
+    }
+
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
         let letters = self.reader().await?.dead_letters(limit).await?;
         let readable = letters.into_iter().filter_map(|letter| match letter {

@@ -33,6 +33,7 @@ pub(super) enum Answer {
     Failed(BackendError),
     StoreFailed(StoreError),
     Operated(Report),
+    Size(Option<u64>),
 }
 
 /// What an operator gets.
@@ -100,6 +101,7 @@ impl Answer {
             Reply::Failed(fault) => Self::Failed(fault.read()?),
             Reply::StoreFailed(fault) => Self::StoreFailed(fault.read()),
             Reply::Operated(operated) => Self::Operated(operated.read(frame)?),
+            Reply::Size(size) => Self::Size(size),
         };
         Ok((response.id, response.more, answer))
     }
@@ -177,6 +179,7 @@ impl<'a> From<&'a Answer> for Reply<'a> {
             Answer::Failed(error) => Self::Failed(error.into()),
             Answer::StoreFailed(error) => Self::StoreFailed(error.into()),
             Answer::Operated(report) => Self::Operated(report.into()),
+            Answer::Size(size) => Self::Size(*size),
         }
     }
 }

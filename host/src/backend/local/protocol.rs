@@ -72,6 +72,7 @@ pub(super) enum Call<'a> {
     Cancel(u64),
     /// What an operator asks for.
     Operate(#[serde(borrow)] Operation<'a>),
+    StateSize(&'a str),
 }
 
 /// From the owner to a client.
@@ -107,6 +108,7 @@ pub(super) enum Reply<'a> {
     Failed(#[serde(borrow)] Fault<'a>),
     StoreFailed(#[serde(borrow)] StoreFault<'a>),
     Operated(#[serde(borrow)] Operated<'a>),
+    Size(Option<u64>),
 }
 
 /// A [`crate::backend::QueueSpec`].

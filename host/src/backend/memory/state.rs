@@ -20,6 +20,8 @@ const ABSENT: Versioned = Versioned {
 #[derive(Debug, Default)]
 pub(super) struct State {
     plugins: HashMap<Arc<str>, Keys>,
+    /// Bytes of the keys and values of each.
+    sizes: HashMap<Arc<str>, u64>,
     version: u64,
 }
 
@@ -52,14 +54,29 @@ impl State {
         if effects.writes.is_empty() {
             return;
         }
+        let size = self.sizes.entry(effects.plugin.clone()).or_default();
         let keys = self.plugins.entry(effects.plugin).or_default();
+        let of = |key: &str, value: &Bytes| (key.len() + value.len()) as u64;
         for (key, value) in effects.writes {
             self.version += 1;
+            if let Some((before, _)) = keys.get(&key) {
+                *size = size.saturating_sub(of(&key, before));
+            }
             match value {
-                Some(value) => keys.insert(key, (value, self.version)),
-                None => keys.remove(&key),
-            };
+                Some(value) => {
+                    *size = size.saturating_add(of(&key, &value));
+                    keys.insert(key, (value, self.version));
+                }
+                None => {
+                    keys.remove(&key);
+                }
+            }
         }
+    }
+
+    /// Bytes of the keys and values of a plugin.
+    pub(super) fn size(&self, plugin: &str) -> u64 {
+        self.sizes.get(plugin).copied().unwrap_or(0)
     }
 
     pub(super) fn keys(

@@ -24,6 +24,10 @@ impl Store for MemoryBackend {
         Ok(self.shared.lock().state.keys(plugin, prefix, after, limit))
     }
 
+    async fn state_size(&self, plugin: &str) -> Result<Option<u64>, StoreError> {
+        Ok(Some(self.shared.lock().state.size(plugin)))
+    }
+
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
         Ok(self.shared.lock().letters.newest(limit))
     }

@@ -99,6 +99,21 @@ impl Overlay {
         }
     }
 
+    /// The pending keys of a plugin, with the bytes of each and its value.
+    pub(super) fn unwritten(&self, plugin: &str) -> Vec<(String, u64)> {
+        let start = key_of(plugin, "");
+        let skip = start.len();
+        self.pending
+            .range::<str, _>((Bound::Included(&*start), Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(&*start))
+            .filter_map(|(key, pending)| {
+                let (key, value) = (key.get(skip..)?, pending.value.as_ref());
+                let size = value.map_or(0, |value| key.len() + value.len());
+                Some((key.to_owned(), size as u64))
+            })
+            .collect()
+    }
+
     /// The pending keys of a plugin, and whether they have a value.
     pub(super) fn pending(&self, plugin: &str, prefix: &str) -> BTreeMap<String, bool> {
         let start = key_of(plugin, prefix);

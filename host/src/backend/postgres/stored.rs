@@ -85,6 +85,15 @@ impl Store for PostgresBackend {
         Ok(paging.found())
     }
 
+    async fn state_size(&self, plugin: &str) -> Result<Option<u64>, StoreError> {
+        let unwritten = self.shared.lock().states.unwritten(plugin);
+        let mut session = self.shared.session.lock().await;
+        let mut tx = session.begin(Kind::Read).await?;
+        let size = tx.state_size(plugin, unwritten).await?;
+        tx.end().await;
+        Ok(Some(size))
+    }
+
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
         let mut session = self.shared.session.lock().await;
         let mut tx = session.begin(Kind::Read).await?;

@@ -33,6 +33,10 @@ impl Store for RabbitMqBackend {
         store.state_keys(plugin, prefix, after, limit).await
     }
 
+    async fn state_size(&self, plugin: &str) -> Result<Option<u64>, StoreError> {
+        self.shared.ledger.store()?.state_size(plugin).await
+    }
+
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
         self.shared.ledger.store()?.dead_letters(limit).await
     }

@@ -20,7 +20,7 @@ pub(super) struct Filter {
     #[arg(long, value_name = "NAME")]
     plugin: Option<String>,
     /// Only those that ended for this reason: rejected, failed, attempts, timeout, trap, memory, malformed, no-handler,
-    /// too-large or forbidden
+    /// too-large, forbidden or limit
     #[arg(long, value_name = "REASON", value_parser = parse::<Reason>)]
     reason: Option<Reason>,
     /// Only those that waited in this queue

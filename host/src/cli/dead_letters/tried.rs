@@ -85,7 +85,7 @@ impl Try {
         let mut served = config.served_as(&name, &file)?;
         // Another version has another digest.
         served.spec.digest = None;
-        let loader = Loader::new(Engine::with_cache(config.cache())?);
+        let loader = Loader::new(Engine::with(config.engine())?);
         let plugin = loader.load(served.spec).await?;
         let trials = trial::trial(&plugin, served.form, &kept, store, self.run_of()).await;
         let trials = trials.map_err(|(reason, error)| format!("{reason}: {error}"));

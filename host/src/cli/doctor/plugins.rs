@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sandbar::config::Config;
-use sandbar::guest::{CacheOptions, Engine};
+use sandbar::guest::{CacheOptions, Engine, EngineOptions};
 use sandbar::plugin::{Loader, Plugin};
 
 use super::super::check::conflicts;
@@ -28,7 +28,11 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
         write: false,
         ..options
     });
-    let loader = match Engine::with_cache(cache) {
+    let options = EngineOptions {
+        cache,
+        ..config.engine()
+    };
+    let loader = match Engine::with(options) {
         Ok(engine) => Loader::new(engine),
         Err(error) => return vec![Finding::error(Check::Plugins, &error)],
     };

@@ -1,5 +1,7 @@
 //! What a host answers about its plugins, for people and as JSON.
 
+use std::collections::BTreeMap;
+
 use sandbar::clock;
 use sandbar::deploy::{Answer, Outcome, PluginStatus, Question};
 use sandbar::registry::{Record, Verdict};
@@ -155,6 +157,16 @@ fn show(status: &PluginStatus) -> anyhow::Result<()> {
         rows.push(("queue", status.queue.clone()));
         rows.push(("may", status.grants.clone()));
     }
+    if let Some(weight) = status.weight {
+        rows.push(("weight", weight.to_string()));
+    }
+    if !status.limits_hit.is_empty() {
+        let hit = status.limits_hit.iter();
+        let hit: Vec<String> = hit
+            .map(|(limit, count)| format!("{limit} {count}"))
+            .collect();
+        rows.push(("limits", format!("hit: {}", hit.join(", "))));
+    }
     for (kind, topic, description) in &status.routes {
         rows.push((kind, format!("{topic:<24} {description}")));
     }
@@ -219,6 +231,8 @@ fn status_json(status: &PluginStatus) -> Value {
         "queue": status.queue,
         "routes": routes,
         "grants": status.grants,
+        "weight": status.weight,
+        "limits_hit": status.limits_hit.iter().cloned().collect::<BTreeMap<_, _>>(),
         "before": status.before,
         "shadow": status.shadow.as_deref().map(shadow::json),
         "canary": status.canary.as_deref().map(canary::json),

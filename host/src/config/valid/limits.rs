@@ -6,7 +6,7 @@ use super::super::file::{BreakerSection, LimitsSection, RetrySection};
 use super::super::written::Keys;
 use super::super::{Breaker, Size, Time};
 use super::Checker;
-use crate::plugin::Limits;
+use crate::plugin::{Limits, MOST_TABLE_ELEMENTS};
 use crate::retry::RetryPolicy;
 use crate::throttle::BreakerPolicy;
 
@@ -25,10 +25,13 @@ impl Checker<'_> {
                 ("time", zero_time(written.time)),
                 ("load_time", zero_time(written.load_time)),
                 ("memory", zero_size(written.memory)),
+                ("hostcall_fuel", zero_size(written.hostcall_fuel)),
                 ("concurrency", written.concurrency == Some(0)),
                 ("rate", written.rate == Some(0)),
                 ("http_connect_time", zero_time(written.http_connect_time)),
                 ("file", zero_size(written.file)),
+                ("compile_time", zero_time(written.compile_time)),
+                ("compile_memory", zero_size(written.compile_memory)),
             ],
         );
         let bytes = |size: Option<Size>, default: usize| {
@@ -49,6 +52,9 @@ impl Checker<'_> {
             time: written.time.map_or(default.time, |time| time.0),
             load_time: written.load_time.map_or(default.load_time, |time| time.0),
             memory: bytes(written.memory, default.memory),
+            table_elements: number(written.table_elements, default.table_elements),
+            resources: number(written.resources, default.resources),
+            hostcall_fuel: bytes(written.hostcall_fuel, default.hostcall_fuel),
             concurrency: number(written.concurrency, default.concurrency),
             content: bytes(written.content, default.content),
             headers: number(written.headers, default.headers),
@@ -64,20 +70,43 @@ impl Checker<'_> {
             http_connect_time: written
                 .http_connect_time
                 .map_or(default.http_connect_time, |time| time.0),
+            state_total: written
+                .state_total
+                .map_or(default.state_total, |size| size.0),
             file: written.file.map_or(default.file, |size| size.0),
+            compile_time: written
+                .compile_time
+                .map_or(default.compile_time, |time| time.0),
+            compile_memory: written
+                .compile_memory
+                .map_or(default.compile_memory, |size| size.0),
         };
         let shown = |bytes: usize| Size(u64::try_from(bytes).unwrap_or(u64::MAX)).to_string();
-        let contradicts = |small: usize| small > limits.memory && limits.memory > 0;
-        for (key, size) in [
-            ("content", limits.content),
-            ("state_value", limits.state_value),
+        // What is allowed must get from the guest to the host, too.
+        let (memory, fuel) = (limits.memory, limits.hostcall_fuel);
+        for (small, size, large, most) in [
+            ("content", limits.content, "memory", memory),
+            ("state_value", limits.state_value, "memory", memory),
+            ("content", limits.content, "hostcall_fuel", fuel),
+            ("header_bytes", limits.header_bytes, "hostcall_fuel", fuel),
+            ("state_value", limits.state_value, "hostcall_fuel", fuel),
         ] {
-            if contradicts(size) && self.says(table, &[key, "memory"]) {
-                self.order(
-                    table,
-                    [(key, shown(size)), ("memory", shown(limits.memory))],
-                );
+            if size > most && most > 0 && self.says(table, &[small, large]) {
+                self.order(table, [(small, shown(size)), (large, shown(most))]);
             }
+        }
+        let value = u64::try_from(limits.state_value).unwrap_or(u64::MAX);
+        if value > limits.state_total && self.says(table, &["state_value", "state_total"]) {
+            let total = Size(limits.state_total).to_string();
+            let value = ("state_value", shown(limits.state_value));
+            self.order(table, [value, ("state_total", total)]);
+        }
+        if limits.table_elements > MOST_TABLE_ELEMENTS && self.says(table, &["table_elements"]) {
+            let elements = limits.table_elements;
+            let message = format!(
+                "`table_elements` is {elements}; the engine has room for {MOST_TABLE_ELEMENTS}"
+            );
+            self.problem(table, "table_elements", message);
         }
         limits
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::super::error::TooRandom;
 use super::bindings::sandbar::messaging::{
     client, config, log, publisher, state, system, text, types,
 };
@@ -15,9 +16,6 @@ use crate::call::{Call, PublishOptions, Refusal};
 use crate::client::{Client, RequestError};
 use crate::message::{Message, Status, Strategy};
 use crate::store::Answer;
-
-/// Bytes of randomness in one call of `random`; more traps.
-const MOST_RANDOM: u32 = 64 * 1024;
 
 fn loading() -> Refusal {
     Refusal::Forbidden("no message is being handled; `routes` may only declare".to_owned())
@@ -52,9 +50,34 @@ impl State {
         let sum = number
             .checked_add(delta)
             .ok_or(state::StateError::NotANumber)?;
-        self.call()?
-            .state_write(key, Some(sum.to_string().into()))?;
+        self.put(key, sum.to_string().into()).await?;
         Ok(sum)
+    }
+
+    /// Buffers a value. The store is asked how much there is only if it may be too much.
+    async fn put(&mut self, key: &str, value: Bytes) -> Result<(), Refusal> {
+        let call = self.call()?;
+        call.state_check(key, Some(&value))?;
+        if !call.state_fits(key, &value) {
+            self.make_room(key, &value).await?;
+        }
+        self.call()?.state_write(key, Some(value))
+    }
+
+    async fn make_room(&mut self, key: &str, value: &Bytes) -> Result<(), Refusal> {
+        let access = self.call()?.access().clone();
+        let stored = access.store.state_size(&access.plugin).await?;
+        // A store that does not know it has no limit.
+        access.hits.kept().learn(stored.unwrap_or(0));
+        let call = self.call()?;
+        let Some(stored) = stored.filter(|_| !call.state_fits(key, value)) else {
+            return Ok(());
+        };
+        for key in call.state_unknown(key) {
+            let held = access.store.state_get(&access.plugin, &key).await?;
+            self.call()?.state_holds(key, held.value.as_ref());
+        }
+        self.call()?.state_room(key, value, stored)
     }
 }
 
@@ -159,8 +182,8 @@ impl state::Host for State {
         Ok(self.state_value(&key).await?.map(|value| value.to_vec()))
     }
 
-    fn set(&mut self, key: String, value: Vec<u8>) -> Result<(), state::StateError> {
-        Ok(self.call()?.state_write(&key, Some(value.into()))?)
+    async fn set(&mut self, key: String, value: Vec<u8>) -> Result<(), state::StateError> {
+        Ok(self.put(&key, value.into()).await?)
     }
 
     fn delete(&mut self, key: String) -> Result<(), state::StateError> {
@@ -216,10 +239,8 @@ impl system::Host for State {
     }
 
     fn random(&mut self, len: u32) -> wasmtime::Result<Vec<u8>> {
-        if len > MOST_RANDOM {
-            wasmtime::bail!(
-                "{len} random bytes were asked for; at most {MOST_RANDOM} come at once"
-            );
+        if len > TooRandom::MOST {
+            return Err(TooRandom(len).into());
         }
         Ok(self.chance.bytes(len as usize))
     }

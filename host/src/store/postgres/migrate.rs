@@ -9,10 +9,11 @@ use super::{Failure, Place, Session};
 use crate::backend::OpenError;
 
 /// The version of the schema, kept in `meta`. Each number has a migration.
-const SCHEMA: i32 = 2;
-const MIGRATIONS: [(i32, &str); 2] = [
+const SCHEMA: i32 = 3;
+const MIGRATIONS: [(i32, &str); 3] = [
     (1, include_str!("001_initial.sql")),
     (2, include_str!("002_commits.sql")),
+    (3, include_str!("003_state_sizes.sql")),
 ];
 
 /// What is found in the place of the schema.

@@ -103,6 +103,21 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Bytes of the keys and values of a plugin when these keys, each with its bytes, will have been written.
+    pub(crate) async fn state_size(
+        &mut self,
+        plugin: &str,
+        unwritten: Vec<(String, u64)>,
+    ) -> Result<u64, Failure> {
+        let (keys, sizes): (Vec<String>, Vec<u64>) = unwritten.into_iter().unzip();
+        let sql = "SELECT coalesce((SELECT bytes FROM state_sizes WHERE plugin = $1), 0)
+            - coalesce((SELECT sum(octet_length(key) + octet_length(value))::bigint
+                FROM state WHERE plugin = $1 AND key = ANY ($2::text[])), 0)";
+        let query = self.query(sql).bind(plugin).bind(keys);
+        let written = self.one::<i64>(query).await?;
+        Ok(u64::try_from(written).unwrap_or(0) + sizes.iter().sum::<u64>())
+    }
+
     /// Keys from `first` on (without `first` itself if it is `excluded`), in byte order.
     pub(crate) async fn state_keys(
         &mut self,

@@ -29,9 +29,10 @@ impl Bulks {
                 "",
             ),
             state: Bulk::new(
-                "INSERT OR REPLACE INTO state (plugin, key, value) VALUES ",
+                "INSERT INTO state (plugin, key, value) VALUES ",
                 "(?, ?, ?)",
-                "",
+                // What a trigger counts would not see what is replaced.
+                " ON CONFLICT (plugin, key) DO UPDATE SET value = excluded.value",
             ),
             forget: Bulk::new(
                 "DELETE FROM state WHERE (plugin, key) IN (VALUES ",

@@ -58,6 +58,26 @@ impl Reader {
             .map_err(|error| Failure::new(&self.folder, &error))
     }
 
+    /// Bytes of the keys and values of a plugin when these keys, each with its bytes, will have been written.
+    pub(crate) async fn state_size(
+        &mut self,
+        plugin: &str,
+        unwritten: Vec<(String, u64)>,
+    ) -> Result<u64, Failure> {
+        let (keys, sizes): (Vec<String>, Vec<u64>) = unwritten.into_iter().unzip();
+        let sql = "SELECT coalesce((SELECT bytes FROM state_sizes WHERE plugin = ?1), 0) \
+                   - coalesce((SELECT sum(length(CAST(s.key AS BLOB)) + length(s.value)) \
+                   FROM json_each(?2) AS k JOIN state AS s ON s.plugin = ?1 AND s.key = k.value), 0)";
+        let keys = serde_json::to_string(&keys).unwrap_or_else(|_| "[]".to_owned());
+        let written: Result<i64, _> = sqlx::query_scalar(sql)
+            .bind(plugin.to_owned())
+            .bind(keys)
+            .fetch_one(&mut self.connection)
+            .await;
+        let written = written.map_err(|error| Failure::new(&self.folder, &error))?;
+        Ok(u64::try_from(written).unwrap_or(0) + sizes.iter().sum::<u64>())
+    }
+
     /// Keys from `first` on (without `first` itself if it is `excluded`), in byte order.
     pub(crate) async fn state_keys(
         &mut self,

@@ -61,6 +61,13 @@ impl Store for LocalBackend {
         }
     }
 
+    async fn state_size(&self, plugin: &str) -> Result<Option<u64>, StoreError> {
+        match self.look(Call::StateSize(plugin)).await? {
+            Answer::Size(size) => Ok(size),
+            other => Err(other.into_store_error()),
+        }
+    }
+
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
         match self
             .look(Call::DeadLetters {

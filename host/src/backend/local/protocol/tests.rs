@@ -57,6 +57,14 @@ fn this_version_is_written_like_this() {
         postcard::to_extend(&cancel, Vec::new()).unwrap(),
         [1, 14, 2]
     );
+    let size = Request {
+        id: 1,
+        call: Call::StateSize("p"),
+    };
+    assert_eq!(
+        postcard::to_extend(&size, Vec::new()).unwrap(),
+        [1, 16, 1, b'p']
+    );
     let failed = Reply::StoreFailed(StoreFault::Corrupt("c"));
     let response = Response {
         id: 1,

@@ -102,6 +102,7 @@ impl Session {
                 .state_keys(plugin, prefix, after, limit as usize)
                 .await
                 .map(Answer::Keys),
+            Call::StateSize(plugin) => store.state_size(plugin).await.map(Answer::Size),
             Call::DeadLetters { limit } => store
                 .dead_letters(limit as usize)
                 .await

@@ -1,0 +1,557 @@
+//! Every limit, hit once: what comes of it has the reason, the words and the count that belong to it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandbar::config;
+use sandbar::guest::{Engine, EngineOptions};
+use sandbar::plugin::{Limit, Limits, Loader, PluginSpec};
+use sandbar::store::Reason;
+use sandbar_tests::contract::{Failure, Outcome};
+use sandbar_tests::guests::guest;
+use sandbar_tests::raw::{Raw, TOPIC};
+
+use super::neighbourhood::{Neighbourhood, spec};
+
+const MANUAL: &str = include_str!("../../../docs/sandbox.md");
+
+/// Who hits it.
+enum By {
+    /// The plugin `misbehave`, with this topic and content.
+    Topic(&'static str, &'static str),
+    /// A component written by hand, with any message.
+    Raw(Raw),
+    /// A file, when it is loaded.
+    File(Vec<u8>),
+}
+
+/// What comes of it.
+enum Ends {
+    /// The message is a dead letter.
+    Dead(Reason, &'static str),
+    /// It has its reply.
+    Served,
+    /// It is not loaded.
+    Refused(&'static str),
+}
+
+struct Case {
+    limit: Limit,
+    by: By,
+    change: fn(&mut Limits),
+    ends: Ends,
+}
+
+fn case(limit: Limit, by: By, change: fn(&mut Limits), ends: Ends) -> Case {
+    Case {
+        limit,
+        by,
+        change,
+        ends,
+    }
+}
+
+fn handle(handle: &str) -> By {
+    By::Raw(Raw {
+        handle: handle.to_owned(),
+        ..Raw::default()
+    })
+}
+
+fn more(more: &str, handle: &str) -> By {
+    By::Raw(Raw {
+        more: more.to_owned(),
+        handle: handle.to_owned(),
+        ..Raw::default()
+    })
+}
+
+fn imports(imports: &str, handle: &str) -> Raw {
+    Raw {
+        imports: imports.to_owned(),
+        handle: handle.to_owned(),
+        ..Raw::default()
+    }
+}
+
+fn topic(topic: &'static str, content: &'static str) -> By {
+    By::Topic(topic, content)
+}
+
+fn dead(error: &'static str) -> Ends {
+    Ends::Dead(Reason::Limit, error)
+}
+
+/// A clock that can be waited for, which takes a handle.
+const CLOCK: &str = "
+    package test:more;
+    world more {
+        include sandbar:messaging/plugin@0.1.0;
+        import wasi:clocks/monotonic-clock@0.2.6;
+    }
+    package wasi:io@0.2.6 {
+        interface poll { resource pollable; }
+    }
+    package wasi:clocks@0.2.6 {
+        interface monotonic-clock {
+            use wasi:io/poll@0.2.6.{pollable};
+            subscribe-duration: func(when: u64) -> pollable;
+        }
+    }";
+
+fn many_instances() -> Result<Vec<u8>, Failure> {
+    let instances = "(core instance (instantiate $m))".repeat(100);
+    Ok(wat::parse_str(format!(
+        r#"(component (core module $m) {instances}
+            (instance $handler)
+            (export "sandbar:messaging/handler@0.1.0" (instance $handler)))"#
+    ))?)
+}
+
+/// A component that takes a moment to compile.
+fn large() -> Vec<u8> {
+    let functions: String = (0..10_000)
+        .map(|number| format!("(func (result i32) (i32.const {number}))"))
+        .collect();
+    let raw = Raw {
+        more: functions,
+        ..Raw::default()
+    };
+    raw.component()
+}
+
+fn cases() -> Result<Vec<Case>, Failure> {
+    use Ends::{Dead, Refused, Served};
+    use Limit as L;
+    let nothing: fn(&mut Limits) = |_| {};
+    let spin = "(loop $for_ever (br $for_ever)) (unreachable)";
+    Ok(vec![
+        case(
+            L::Time,
+            handle(spin),
+            nothing,
+            Dead(Reason::Timeout, "longer than 500ms (`limits.time`)"),
+        ),
+        case(
+            L::LoadTime,
+            By::File(
+                Raw {
+                    routes: spin.to_owned(),
+                    ..Raw::default()
+                }
+                .component(),
+            ),
+            nothing,
+            Refused("longer than 1.5s (`limits.load_time`)"),
+        ),
+        case(
+            L::Memory,
+            handle("(drop (memory.grow (i32.const 65000))) (unreachable)"),
+            nothing,
+            Dead(Reason::Memory, "`limits.memory` is 8388608"),
+        ),
+        case(
+            L::Stack,
+            more(
+                "(func $down (param i32) (result i32)
+                    (i32.add (i32.const 1) (call $down (local.get 0))))",
+                "(call $down (i32.const 0))",
+            ),
+            nothing,
+            dead("call stack exhausted, `engine.stack` is 524288"),
+        ),
+        case(
+            L::TableElements,
+            more(
+                "(table $t 1 funcref)",
+                "(drop (table.grow $t (ref.null func) (i32.const 1000))) (unreachable)",
+            ),
+            |limits| limits.table_elements = 1000,
+            dead("it wanted 1001 elements of tables and `limits.table_elements` is 1000"),
+        ),
+        case(
+            L::Instances,
+            By::File(many_instances()?),
+            nothing,
+            Refused("it cannot be compiled"),
+        ),
+        case(
+            L::Resources,
+            By::Raw(Raw {
+                wit: CLOCK.to_owned(),
+                ..imports(
+                    r#"(import "wasi:clocks/monotonic-clock@0.2.6" "subscribe-duration"
+                        (func $wait (param i64) (result i32)))"#,
+                    "(loop $more (drop (call $wait (i64.const 1))) (br $more)) (unreachable)",
+                )
+            }),
+            |limits| limits.resources = 7,
+            dead("it wanted more handles and `limits.resources` is 7"),
+        ),
+        case(
+            L::HostcallFuel,
+            By::Raw(imports(
+                r#"(import "sandbar:messaging/log@0.1.0" "log"
+                    (func $log (param i32 i32 i32 i32 i32)))"#,
+                "(call $log (i32.const 0) (i32.const 0) (i32.const 200000) (i32.const 0) (i32.const 0))
+                (i32.const 1024)",
+            )),
+            |limits| limits.hostcall_fuel = 100_000,
+            dead("more than 100000 bytes at once, which is its `limits.hostcall_fuel`"),
+        ),
+        case(
+            L::Random,
+            By::Raw(imports(
+                r#"(import "sandbar:messaging/system@0.1.0" "random"
+                    (func $random (param i32 i32)))"#,
+                "(call $random (i32.const 65537) (i32.const 512)) (i32.const 1024)",
+            )),
+            nothing,
+            dead("at most 65536 come at once"),
+        ),
+        case(
+            L::Content,
+            topic("bad.huge-reply", "1000000"),
+            nothing,
+            dead("`limits.content` is 65536"),
+        ),
+        case(
+            L::Content,
+            topic("bad.wasi", "more than it takes"),
+            |limits| limits.content = 8,
+            Dead(Reason::TooLarge, "`limits.content` is 8"),
+        ),
+        case(
+            L::Headers,
+            topic("bad.wasi", ""),
+            |limits| limits.headers = 0,
+            Dead(Reason::TooLarge, "`limits.headers` is 0"),
+        ),
+        case(
+            L::HeaderBytes,
+            topic("bad.wasi", ""),
+            |limits| limits.header_bytes = 3,
+            Dead(Reason::TooLarge, "`limits.header_bytes` is 3"),
+        ),
+        case(
+            L::Publishes,
+            topic("bad.publish-many", "10000"),
+            nothing,
+            dead("raise `limits.publishes`"),
+        ),
+        case(
+            L::PublishBytes,
+            topic("bad.publish-huge", "2000"),
+            |limits| limits.publish_bytes = 1000,
+            dead("raise `limits.publish_bytes`"),
+        ),
+        case(
+            L::LogLines,
+            topic("bad.log-flood", "1000"),
+            nothing,
+            Served,
+        ),
+        case(
+            L::LogBytes,
+            topic("bad.log-flood", "90"),
+            |limits| limits.log_bytes = 1000,
+            Served,
+        ),
+        // What is printed counts as well.
+        case(
+            L::LogBytes,
+            topic("bad.wasi", ""),
+            |limits| limits.log_bytes = 20,
+            Served,
+        ),
+        case(
+            L::StateValue,
+            topic("bad.state-flood", "1 1000000"),
+            nothing,
+            dead("raise `limits.state_value`"),
+        ),
+        case(
+            L::StateWrites,
+            topic("bad.state-flood", "100000 1"),
+            nothing,
+            dead("raise `limits.state_writes`"),
+        ),
+        case(
+            L::StateTotal,
+            topic("bad.state-flood", "10 1000"),
+            |limits| {
+                limits.state_value = 2000;
+                limits.state_total = 5000;
+            },
+            dead("raise `limits.state_total` of plugin `misbehave`"),
+        ),
+        case(
+            L::Routes,
+            By::File(
+                Raw {
+                    more: r#"(data (i32.const 64) "\00\10\00\00\00\00\01\00")"#.to_owned(),
+                    pages: 40,
+                    ..Raw::default()
+                }
+                .component(),
+            ),
+            nothing,
+            Refused("at most 1000 are allowed"),
+        ),
+        case(
+            L::File,
+            By::File(Raw::default().component()),
+            |limits| limits.file = 100,
+            Refused("`limits.file` is 100"),
+        ),
+        case(
+            L::CompileTime,
+            By::File(large()),
+            |limits| limits.compile_time = Duration::from_millis(1),
+            Refused("longer than 1ms (`limits.compile_time`)"),
+        ),
+        case(
+            L::CompileMemory,
+            By::File(large()),
+            |limits| limits.compile_memory = 20 << 20,
+            Refused("`limits.compile_memory` is 20 MiB"),
+        ),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_hits_a_limit_is_told_and_counted() -> Outcome {
+    let mut hit = BTreeSet::new();
+    for case in cases()? {
+        let name = case.limit.name();
+        let check = hits(&case);
+        let counted = check.await.map_err(|error| format!("{name}: {error}"))?;
+        assert_eq!(counted, [(name, 1)], "{name}");
+        hit.insert(name);
+    }
+    // These keep messages waiting, which is no end of any.
+    hit.extend([Limit::Concurrency, Limit::Rate].map(Limit::name));
+    let all: BTreeSet<&str> = Limit::ALL.into_iter().map(Limit::name).collect();
+    assert_eq!(hit, all, "every limit is hit");
+    Ok(())
+}
+
+/// Has a limit hit by one attempt; returns what was counted.
+async fn hits(case: &Case) -> Result<Vec<(&'static str, u64)>, Failure> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("raw.wasm");
+    let mut hostile = match &case.by {
+        By::Topic(..) => spec(&guest("misbehave")),
+        By::Raw(raw) => {
+            std::fs::write(&file, raw.component())?;
+            spec(&file)
+        }
+        By::File(bytes) => {
+            std::fs::write(&file, bytes)?;
+            spec(&file)
+        }
+    };
+    (case.change)(&mut hostile.limits);
+    let name = hostile.name.clone();
+    if let Ends::Refused(error) = case.ends {
+        let loader = Loader::new(Engine::new()?);
+        let refused = loader.load(hostile).await.err().ok_or("it was loaded")?;
+        assert_eq!(refused.limit(), Some(case.limit), "{refused}");
+        assert!(refused.to_string().contains(error), "{refused}");
+        return Ok(counted(loader.limits_hit(&name)));
+    }
+    let there = Neighbourhood::once(hostile, folder).await?;
+    let (topic, content) = match case.by {
+        By::Topic(topic, content) => (topic, content),
+        By::Raw(_) | By::File(_) => (TOPIC, "x"),
+    };
+    match case.ends {
+        Ends::Dead(reason, error) => {
+            let kept = there.spoils(topic, content).await?;
+            assert_eq!(kept.letter.reason, reason, "{}", kept.letter.error);
+            assert!(kept.letter.error.contains(error), "{}", kept.letter.error);
+        }
+        Ends::Served | Ends::Refused(_) => {
+            let reply = there.ask(topic, content).await?;
+            assert!(reply.ok(), "{reply:?}");
+        }
+    }
+    there.is_served().await?;
+    assert!(counted(there.host.limits_hit("echo")).is_empty());
+    Ok(counted(there.host.limits_hit(&name)))
+}
+
+fn counted(all: Vec<(&'static str, u64)>) -> Vec<(&'static str, u64)> {
+    all.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+/// Of two messages at once the second waits for its turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_its_turn_is_counted() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let mut spec = spec(&guest("misbehave"));
+    spec.limits.concurrency = 1;
+    spec.limits.time = Duration::from_millis(200);
+    let there = Neighbourhood::once(spec, folder).await?;
+    let (first, second) = tokio::join!(there.ask("bad.loop", ""), there.ask("bad.loop", ""));
+    assert!(!first?.ok() && !second?.ok());
+    let hits = counted(there.host.limits_hit("misbehave"));
+    assert_eq!(hits, [("time", 2), ("concurrency", 1)]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_faster_than_its_rate_is_counted() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let mut spec = spec(&guest("misbehave"));
+    spec.limits.rate = Some(1);
+    let there = Neighbourhood::once(spec, folder).await?;
+    for _ in 0..2 {
+        assert!(there.ask("bad.wasi", "").await?.ok());
+    }
+    let hits = there.host.limits_hit("misbehave");
+    let rate = hits.iter().find(|(name, _)| *name == "rate");
+    assert!(rate.is_some_and(|(_, count)| *count > 0), "{hits:?}");
+    Ok(())
+}
+
+/// The stack is the host's to say, one for all plugins.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_stack_of_the_host_has_no_room_for_is_refused() -> Outcome {
+    let deep = Raw {
+        more: "(func $down (param i32) (result i32)
+            (if (result i32) (i32.eqz (local.get 0))
+                (then (i32.const 0))
+                (else (i32.add (i32.const 1)
+                    (call $down (i32.sub (local.get 0) (i32.const 1)))))))"
+            .to_owned(),
+        routes: "(drop (call $down (i32.const 5000))) (i32.const 64)".to_owned(),
+        ..Raw::default()
+    };
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("raw.wasm");
+    std::fs::write(&file, deep.component())?;
+    Loader::new(Engine::new()?).load(spec(&file)).await?;
+    let narrow = Engine::with(EngineOptions {
+        stack: Some(64 << 10),
+        ..EngineOptions::default()
+    })?;
+    let refused = Loader::new(narrow).load(spec(&file)).await;
+    let refused = refused.err().ok_or("it was loaded")?;
+    assert_eq!(refused.limit(), Some(Limit::Stack));
+    assert!(
+        refused.to_string().contains("`engine.stack` is 65536"),
+        "{refused}"
+    );
+    Ok(())
+}
+
+/// The total is of what is kept, not of what was ever written, and less may always be kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_replaced_makes_no_more_of_the_state() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let mut spec = spec(&guest("misbehave"));
+    spec.limits.state_value = 2000;
+    spec.limits.state_total = 5000;
+    let there = Neighbourhood::once(spec, folder).await?;
+    let store = there.opened.store.clone();
+    for _ in 0..20 {
+        let reply = there.ask("bad.state-flood", "4 1000").await?;
+        assert!(reply.ok(), "{reply:?}");
+    }
+    assert_eq!(store.state_size("misbehave").await?, Some(4 * 1007));
+    there.spoils("bad.state-flood", "5 1000").await?;
+    assert_eq!(store.state_size("misbehave").await?, Some(4 * 1007));
+    let (_, mut served) = there.host.plugin("misbehave").ok_or("it is served")?;
+    served.spec.limits.state_total = 3000;
+    there.host.reload(served).await;
+    there.spoils("bad.state-flood", "1 1001").await?;
+    let reply = there.ask("bad.state-flood", "4 500").await?;
+    assert!(reply.ok(), "{reply:?}");
+    assert_eq!(store.state_size("misbehave").await?, Some(4 * 507));
+    Ok(())
+}
+
+/// Counts belong to the plugin, not to its version, and a version that is refused counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_counted_survives_a_reload() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let there = Neighbourhood::once(spec(&guest("misbehave")), folder).await?;
+    there.spoils("bad.loop", "").await?;
+    let (plugin, mut served) = there.host.plugin("misbehave").ok_or("it is served")?;
+    served.spec.limits.time = Duration::from_millis(300);
+    let outcome = there.host.reload(served.clone()).await;
+    assert_eq!(outcome.to_string(), "swapped");
+    there.spoils("bad.loop", "").await?;
+    served.spec.limits.file = 10;
+    let outcome = there.host.reload(served).await;
+    assert!(
+        outcome.to_string().contains("`limits.file` is 10"),
+        "{outcome}"
+    );
+    let hits = counted(there.host.limits_hit("misbehave"));
+    assert_eq!(hits, [("time", 2), ("file", 1)]);
+    let (live, _) = there.host.plugin("misbehave").ok_or("it is served")?;
+    assert!(!Arc::ptr_eq(&plugin, &live));
+    let of_live: Vec<_> = live.limits_hit().collect();
+    assert_eq!(of_live, there.host.limits_hit("misbehave"));
+    Ok(())
+}
+
+/// The table of the manual has every limit with its key and its default, in order.
+#[test]
+fn the_manual_lists_every_limit() {
+    let (_, section) = MANUAL.split_once("## Every limit").expect("a section");
+    let (section, _) = section.split_once("\n## ").expect("another section");
+    let rows: Vec<Vec<&str>> = section
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| {
+            line.split('|')
+                .map(|cell| cell.trim().trim_matches('`'))
+                .collect()
+        })
+        .collect();
+    let schema = config::schema();
+    let mut listed = Vec::new();
+    for row in &rows {
+        let [_, name, key, default, what, _] = row[..] else {
+            panic!("{row:?} has not four cells");
+        };
+        assert!(!what.is_empty(), "{name}");
+        listed.push(name);
+        let limit = Limit::ALL.into_iter().find(|limit| limit.name() == name);
+        let limit = limit.unwrap_or_else(|| panic!("there is no limit {name}"));
+        let Some(found) = limit.key() else {
+            assert_eq!(key, "–", "{name} is fixed");
+            continue;
+        };
+        assert_eq!(key, found, "{name}");
+        let table = match key.split_once('.') {
+            Some(("limits", key)) => {
+                &schema["properties"]["defaults"]["properties"]["limits"]["properties"][key]
+            }
+            Some((table, key)) => &schema["properties"][table]["properties"][key],
+            None => panic!("{key} is in no table"),
+        };
+        assert!(table.is_object(), "{key} is no key");
+        let found = match &table["default"] {
+            serde_json::Value::Null => "none".to_owned(),
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        assert_eq!(default, found, "{key}");
+    }
+    assert_eq!(listed, Limit::ALL.map(Limit::name));
+}
+
+/// What a spec is made of that nobody limits.
+#[test]
+fn the_defaults_are_within_what_the_engine_has_room_for() {
+    let limits = PluginSpec::from_file(std::path::Path::new("x.wasm")).limits;
+    assert!(limits.table_elements <= sandbar::plugin::MOST_TABLE_ELEMENTS);
+    assert!(limits.hostcall_fuel >= limits.content + limits.header_bytes);
+    assert!(limits.hostcall_fuel >= limits.state_value);
+    assert!(sandbar::guest::STACKS.contains(&sandbar::guest::DEFAULT_STACK));
+}
