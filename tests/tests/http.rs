@@ -304,13 +304,18 @@ async fn more_than_the_limits_is_refused() -> Outcome {
             "request 4: ErrorCode::ConnectionLimitReached",
             "raise `limits.http_requests`",
         ),
-        ("fetch.get", &headers, "HttpResponseHeaderSectionSize", ""),
     ] {
         let kept = there.fails(topic, content).await?;
-        ended(&kept, Reason::Failed, code);
-        ended(&kept, Reason::Failed, limit);
+        ended(&kept, Reason::Limit, code);
+        ended(&kept, Reason::Limit, limit);
         there.is_served().await?;
     }
+    let hits = there.host.limits_hit("fetch").into_iter();
+    let hits: Vec<_> = hits.filter(|(_, count)| *count > 0).collect();
+    // Each is attempted twice.
+    assert_eq!(hits, [("http_requests", 2), ("http_bytes", 4)]);
+    let kept = there.fails("fetch.get", &headers).await?;
+    ended(&kept, Reason::Failed, "HttpResponseHeaderSectionSize");
     let kept = there.fails("fetch.get", &web.url("/broken")).await?;
     ended(&kept, Reason::Failed, "HTTP protocol error");
     eventually("no connection is left", async || web.open() == 0).await;

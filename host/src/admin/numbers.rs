@@ -63,6 +63,9 @@ impl Serving {
         for plugin in self.host.plugins() {
             let refused = refusals.contains_key(&*plugin.name);
             numbers.flag(&metric::REFUSED_VERSION, &[&plugin.name], refused);
+            for (limit, count) in plugin.limits_hit().filter(|(_, count)| *count > 0) {
+                numbers.count(&metric::LIMIT_HITS, &[&plugin.name, limit], count);
+            }
         }
         let unserved = |name: &&String| self.host.plugin(name).is_none();
         for name in refusals.keys().filter(unserved) {

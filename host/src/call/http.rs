@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Call;
 use super::record::Did;
 use crate::http::{Exchange, Fetch, Network, Target, Times, Traffic, Via};
-use crate::plugin::Secrets;
+use crate::plugin::{Limit, Secrets};
 use crate::store::{Blob, FetchFailure, Fetched, Step, Used};
 
 /// What a call has sent so far.
@@ -57,10 +57,17 @@ impl Call {
         let plugin = &access.plugin;
         let size = headers.iter().map(|(name, value)| name.len() + value.len());
         if headers.len() > limits.headers || size.sum::<usize>() > limits.header_bytes {
-            self.limit(&format!(
+            let text = format!(
                 "a request may have {} headers of {} bytes; raise `limits.headers` or `limits.header_bytes` of plugin `{plugin}`",
                 limits.headers, limits.header_bytes
-            ));
+            );
+            let many = headers.len() > limits.headers;
+            let limit = if many {
+                Limit::Headers
+            } else {
+                Limit::HeaderBytes
+            };
+            self.limited(limit, text);
             return Err(Unsent::Headers);
         }
         let sending = self.http.get_or_insert_with(|| {
@@ -70,10 +77,11 @@ impl Call {
             })
         });
         if sending.requests >= limits.http_requests {
-            self.limit(&format!(
+            let text = format!(
                 "one call may send {} requests over HTTP; raise `limits.http_requests` of plugin `{plugin}`",
                 limits.http_requests
-            ));
+            );
+            self.limited(Limit::HttpRequests, text);
             return Err(Unsent::TooMany);
         }
         sending.requests += 1;
@@ -116,13 +124,13 @@ impl Call {
         self.notes.get_or_insert_default().refused(text);
     }
 
-    fn limit(&mut self, text: &str) {
-        let notes = self.notes.get_or_insert_default();
-        if notes.first_limit().is_none() {
+    /// The guest learns it as an error of HTTP, which cannot say what to change.
+    fn limited(&mut self, limit: Limit, text: String) {
+        if self.first_excess().is_none() {
             let plugin = &self.access.plugin;
             tracing::warn!(plugin = %plugin, message_id = %self.message.identifier, "refused: {text}");
         }
-        notes.limited(text);
+        drop(self.exceeded(limit, text));
     }
 
     /// Breaks off what it still sends: it has ended. Returns whether it was sending and its time is over.
@@ -133,27 +141,32 @@ impl Call {
         sending.traffic.end();
         let late = sending.traffic.is_late();
         let exceeded = sending.traffic.exceeded();
-        let exchanges = self.did.iter().filter_map(|did| match did {
-            Did::Fetched(exchange) => exchange.refusal(),
-            _ => None,
-        });
-        let refused: Vec<String> = exchanges.collect();
+        let exchanges = || {
+            self.did.iter().filter_map(|did| match did {
+                Did::Fetched(exchange) => Some(exchange),
+                _ => None,
+            })
+        };
+        let slow = exchanges().any(|exchange| exchange.took_long_to_connect());
+        let refused: Vec<String> = exchanges().filter_map(|it| it.refusal()).collect();
         for text in refused {
             self.notes.get_or_insert_default().refused(text);
         }
         if exceeded {
-            self.limit(&format!(
+            let text = format!(
                 "one call may send and receive {} bytes over HTTP; raise `limits.http_bytes` of plugin `{}`",
                 self.access.limits.http_bytes, self.access.plugin
-            ));
+            );
+            self.limited(Limit::HttpBytes, text);
+        }
+        if slow {
+            let text = format!(
+                "a connection over HTTP may take {:?}; raise `limits.http_connect_time` of plugin `{}`",
+                self.access.limits.http_connect_time, self.access.plugin
+            );
+            self.limited(Limit::HttpConnectTime, text);
         }
         late
-    }
-
-    /// The first limit of what it sends over HTTP that it met.
-    #[must_use]
-    pub fn first_limit(&self) -> Option<&str> {
-        self.notes.as_ref()?.first_limit()
     }
 
     pub(super) fn http_used(&self) -> Vec<Used> {

@@ -11,8 +11,6 @@ use crate::store::{Frame, Journal, Report, Used};
 pub(super) struct Notes {
     log: VecDeque<String>,
     refused: Vec<String>,
-    /// The first limit of what it sends over HTTP that it met, of which a guest learns only a code.
-    limited: Option<String>,
     exceeded: Vec<String>,
     trace: Vec<Frame>,
     used: Vec<Used>,
@@ -42,14 +40,6 @@ impl Notes {
     /// The first thing that was not granted to it.
     pub(super) fn first_refusal(&self) -> Option<&str> {
         self.refused.first().map(String::as_str)
-    }
-
-    pub(super) fn limited(&mut self, text: &str) {
-        self.limited.get_or_insert_with(|| text.to_owned());
-    }
-
-    pub(super) fn first_limit(&self) -> Option<&str> {
-        self.limited.as_deref()
     }
 
     /// The first thing that was too much.

@@ -163,10 +163,7 @@ pub fn refuse(
 fn blamed(call: &Call, reason: Reason, text: String) -> (Reason, String) {
     let forbidden = call.first_refusal().map(|why| (Reason::Forbidden, why));
     match forbidden.or_else(|| call.first_excess().map(|why| (Reason::Limit, why))) {
-        None => match call.first_limit() {
-            Some(limit) => (reason, format!("{text}; {limit}")),
-            None => (reason, text),
-        },
+        None => (reason, text),
         Some((reason, why)) if text.contains(why) => (reason, text),
         Some((reason, why)) => (reason, format!("{text}; {why}")),
     }

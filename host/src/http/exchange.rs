@@ -205,6 +205,12 @@ impl Exchange {
         }
     }
 
+    /// No connection was made in time.
+    pub(crate) fn took_long_to_connect(&self) -> bool {
+        let failed = FetchFailureKind::ConnectTimeout;
+        matches!(&self.noting().answer, Fetched::Failed(failure) if failure.kind == failed)
+    }
+
     pub(super) fn refused(&self, text: String) {
         self.noting().refused = Some(text);
     }

@@ -47,6 +47,12 @@ pub enum Limit {
     StateWrites,
     /// All keys and values of the plugin.
     StateTotal,
+    /// Requests over HTTP of one call.
+    HttpRequests,
+    /// What one call sends and receives over HTTP.
+    HttpBytes,
+    /// How long a connection over HTTP takes to be made.
+    HttpConnectTime,
     /// Calls at once.
     Concurrency,
     /// Messages for each second.
@@ -63,7 +69,7 @@ pub enum Limit {
 
 impl Limit {
     /// All of them, in the order of the manual.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::Time,
         Self::LoadTime,
         Self::Memory,
@@ -83,6 +89,9 @@ impl Limit {
         Self::StateValue,
         Self::StateWrites,
         Self::StateTotal,
+        Self::HttpRequests,
+        Self::HttpBytes,
+        Self::HttpConnectTime,
         Self::Concurrency,
         Self::Rate,
         Self::Routes,
@@ -114,6 +123,9 @@ impl Limit {
             Self::StateValue => "state_value",
             Self::StateWrites => "state_writes",
             Self::StateTotal => "state_total",
+            Self::HttpRequests => "http_requests",
+            Self::HttpBytes => "http_bytes",
+            Self::HttpConnectTime => "http_connect_time",
             Self::Concurrency => "concurrency",
             Self::Rate => "rate",
             Self::Routes => "routes",

@@ -69,6 +69,7 @@ metrics! {
     PAUSED Gauge "sandbar_plugin_paused" ["plugin"] "1 if an operator paused it";
     BREAKER_OPEN Gauge "sandbar_plugin_breaker_open" ["plugin"] "1 while it is paused because it keeps failing";
     BREAKER_OPENED Counter "sandbar_plugin_breaker_opened" ["plugin"] "How often it was paused because it kept failing";
+    LIMIT_HITS Counter "sandbar_plugin_limit_hits" ["plugin", "limit"] "Calls that hit a limit, each once for each limit, and loads that did; limits that were never hit are left out";
     REFUSED_VERSION Gauge "sandbar_plugin_refused" ["plugin"] "1 if what its file or the configuration describes cannot be served as it is";
     TROUBLE Gauge "sandbar_subscription_trouble" ["plugin"] "1 while nothing can be received for it";
     STALLS Counter "sandbar_subscription_stalls" ["plugin"] "How often nothing could be received any more";

@@ -356,7 +356,7 @@ async fn ten_thousand_requests_over_http() -> Outcome {
     let there = Neighbourhood::fetching(&web).await?;
     let content = format!("10000 {}", web.url("/held"));
     let kept = there.spoils("fetch.many", &content).await?;
-    ended(&kept, Reason::Failed, "raise `limits.http_requests`");
+    ended(&kept, Reason::Limit, "raise `limits.http_requests`");
     // Two attempts, of 16 requests at most.
     assert!(web.asked().len() <= 32, "{}", web.asked().len());
     Ok(())
@@ -367,7 +367,7 @@ async fn response_without_end() -> Outcome {
     let web = Web::start().await;
     let there = Neighbourhood::fetching(&web).await?;
     let kept = there.spoils("fetch.get", &web.url("/endless")).await?;
-    ended(&kept, Reason::Failed, "raise `limits.http_bytes`");
+    ended(&kept, Reason::Limit, "raise `limits.http_bytes`");
     let kept = there.spoils("fetch.get", &web.url("/drip")).await?;
     ended(&kept, Reason::Timeout, "longer than 500ms");
     Ok(())

@@ -332,6 +332,13 @@ async fn what_hits_a_limit_is_told_and_counted() -> Outcome {
     }
     // These keep messages waiting, which is no end of any.
     hit.extend([Limit::Concurrency, Limit::Rate].map(Limit::name));
+    // Those of requests are in `http.rs`, for they take a server.
+    let requests = [
+        Limit::HttpRequests,
+        Limit::HttpBytes,
+        Limit::HttpConnectTime,
+    ];
+    hit.extend(requests.map(Limit::name));
     let all: BTreeSet<&str> = Limit::ALL.into_iter().map(Limit::name).collect();
     assert_eq!(hit, all, "every limit is hit");
     Ok(())
