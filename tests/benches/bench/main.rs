@@ -30,6 +30,7 @@ mod single;
 mod start;
 mod stateful;
 mod stats;
+mod swap;
 mod topics;
 
 use std::process::ExitCode;
@@ -43,7 +44,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Benchmark = fn(&Settings) -> Section;
 
-const ALL: [(&str, Benchmark); 13] = [
+const ALL: [(&str, Benchmark); 14] = [
     ("call", call::run),
     ("memory", memory::run),
     ("embedded", embedded::run),
@@ -51,6 +52,7 @@ const ALL: [(&str, Benchmark); 13] = [
     ("fresh", fresh::run),
     ("single", single::run),
     ("rates", rates::run),
+    ("swap", swap::run),
     ("plugins", plugins::run),
     ("topics", topics::run),
     ("content", content::run),

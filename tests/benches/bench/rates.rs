@@ -88,7 +88,7 @@ fn warm<B: Backend + Store + 'static>(
     clippy::disallowed_methods,
     reason = "this is no worker of the runtime"
 )]
-fn paced<B: Backend + 'static>(
+pub(crate) fn paced<B: Backend + 'static>(
     runtime: &Runtime,
     backend: &Arc<B>,
     per_second: f64,

@@ -57,6 +57,12 @@ impl Spread {
         median
     }
 
+    /// The time that all but one of a hundred do not exceed, in nanoseconds.
+    pub(crate) fn p99(&self) -> f64 {
+        let [p99] = self.at([99.0]);
+        p99
+    }
+
     /// The headings of [`Spread::cells`].
     pub(crate) const HEADINGS: [&str; 5] = ["p50", "p90", "p99", "p99.9", "max"];
 
