@@ -312,14 +312,29 @@ async fn more_than_the_limits_is_refused() -> Outcome {
     }
     let hits = there.host.limits_hit("fetch").into_iter();
     let hits: Vec<_> = hits.filter(|(_, count)| *count > 0).collect();
-    // Each is attempted twice.
-    assert_eq!(hits, [("http_requests", 2), ("http_bytes", 4)]);
+    assert_eq!(hits, [("http_requests", 1), ("http_bytes", 2)]);
     let kept = there.fails("fetch.get", &headers).await?;
     ended(&kept, Reason::Failed, "HttpResponseHeaderSectionSize");
     let kept = there.fails("fetch.get", &web.url("/broken")).await?;
     ended(&kept, Reason::Failed, "HTTP protocol error");
     eventually("no connection is left", async || web.open() == 0).await;
     Ok(())
+}
+
+/// Somebody listens and says nothing, not even for TLS.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_not_made_in_time_is_a_limit() -> Outcome {
+    let silent = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+    let url = format!("https://{}/", silent.local_addr()?);
+    let mut spec = spec(Some(&[&format!("{url}*")]));
+    spec.limits.http_connect_time = Duration::from_millis(200);
+    let there = There::with(spec, None).await?;
+    let kept = there.fails("fetch.get", &url).await?;
+    ended(&kept, Reason::Limit, "raise `limits.http_connect_time`");
+    let hits = there.host.limits_hit("fetch").into_iter();
+    let hits: Vec<_> = hits.filter(|(_, count)| *count > 0).collect();
+    assert_eq!(hits, [("http_connect_time", 1)]);
+    there.is_served().await
 }
 
 /// What a message does not wait for is broken off with it, although its instance stays.
