@@ -135,6 +135,12 @@ fn compare(name: &str, folder: &Path, text: &str, filters: &[(&str, &str)]) {
         (r"sha256-[0-9a-f]{64}", "sha256-[digest]"),
         // Only a slow machine says so.
         (r"compiling the plugins…\n", ""),
+        (
+            r"\[time\]  INFO its component (is being compiled|was compiled in \[duration\]) plugin=[a-z-]+\n",
+            "",
+        ),
+        // How often messages waited for their turn is a matter of chance.
+        (r"hit: concurrency \d+", "hit: concurrency 12"),
     ];
     for (pattern, instead) in filters.iter().chain(&always) {
         settings.add_filter(pattern, *instead);

@@ -6,6 +6,8 @@
 mod calls;
 #[path = "hostile/files.rs"]
 mod files;
+#[path = "hostile/limited.rs"]
+mod limited;
 #[path = "hostile/limits.rs"]
 mod limits;
 #[path = "hostile/listed.rs"]
