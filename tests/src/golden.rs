@@ -139,6 +139,7 @@ fn compare(name: &str, folder: &Path, text: &str, filters: &[(&str, &str)]) {
             r"\[time\]  INFO its component (is being compiled|was compiled in \[duration\]) plugin=[a-z-]+\n",
             "",
         ),
+        (r"\[time\]  INFO \d+ of \d+ plugins are prepared\n", ""),
         // How often messages waited for their turn is a matter of chance.
         (r"hit: concurrency \d+", "hit: concurrency 12"),
     ];

@@ -1,5 +1,6 @@
 //! Limits that keep messages waiting, those of the whole host, and the list of all in the manual.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sandbar::config;

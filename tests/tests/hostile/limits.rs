@@ -1,12 +1,10 @@
 //! Every limit, hit once: what comes of it has the reason, the words and the count that belong to it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use sandbar::config;
-use sandbar::guest::{Engine, EngineOptions};
-use sandbar::plugin::{Limit, Limits, Loader, PluginSpec};
+use sandbar::guest::Engine;
+use sandbar::plugin::{Limit, Limits, Loader};
 use sandbar::store::Reason;
 use sandbar_tests::contract::{Failure, Outcome};
 use sandbar_tests::guests::guest;
