@@ -54,14 +54,16 @@ fn they_agree_with_a_run_that_is_known() {
     folder.send_numbers("echo", 0..200, "nobody.listens");
     // Who asks is told; who does not, leaves a dead letter.
     assert_ne!(folder.run(["request", "bad.reject", "x"]).code, Some(0));
-    for (topic, count) in [
-        ("bad.reject", 2),
-        ("bad.fail", 3),
-        ("bad.trap", 1),
-        ("bad.publish-forbidden", 1),
+    for (topic, content, count) in [
+        ("bad.reject", "", 2),
+        ("bad.fail", "", 3),
+        ("bad.trap", "", 1),
+        ("bad.publish-forbidden", "", 1),
+        // More lines than it may log, twice.
+        ("bad.log-flood", "1000", 2),
     ] {
         for _ in 0..count {
-            let sent = folder.run(["send", topic, ""]);
+            let sent = folder.run(["send", topic, content]);
             assert_eq!(sent.code, Some(0), "{}", sent.stderr);
         }
     }
@@ -80,7 +82,11 @@ fn they_agree_with_a_run_that_is_known() {
         ),
         (
             "sandbar_messages_total{plugin=\"misbehave\",outcome=\"done\"}",
-            0.0,
+            2.0,
+        ),
+        (
+            "sandbar_plugin_limit_hits_total{plugin=\"misbehave\",limit=\"log_lines\"}",
+            2.0,
         ),
         (
             "sandbar_messages_total{plugin=\"misbehave\",outcome=\"rejected\"}",
@@ -117,7 +123,7 @@ fn they_agree_with_a_run_that_is_known() {
         ("sandbar_dead_letters_waiting{reason=\"failed\"}", 3.0),
         (
             "sandbar_call_duration_seconds_count{plugin=\"misbehave\"}",
-            10.0,
+            12.0,
         ),
         (
             "sandbar_unsettled_total{plugin=\"echo\",error=\"conflict\"}",
