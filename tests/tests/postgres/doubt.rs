@@ -22,10 +22,12 @@ const BEFORE_ITS_ANSWER: Trap = Trap {
     ..BEFORE_COMMIT
 };
 
-/// A broker behind a proxy that has written already, and what it publishes while the trap is set.
+/// A broker behind a proxy that has written already, and what it publishes while the trap is set. If the proxy is `closed`,
+/// the broker asks nobody before it is opened again.
 async fn publish_into(
     server: &Postgres,
     trap: Trap,
+    closed: bool,
     meanwhile: impl AsyncFnOnce(&Proxy, &str) -> Outcome,
 ) -> Result<(Broker, Receipt, Proxy), Failure> {
     let proxy = Proxy::start(([127, 0, 0, 1], server.port()).into()).await?;
@@ -45,6 +47,8 @@ async fn publish_into(
     broker.send("t", &["before"]).await?;
     broker.ack(broker.take(&queue, 1).await?).await?;
 
+    // Before it is set, so that nobody asks too soon.
+    proxy.close(closed);
     proxy.set(trap);
     let disturb = async {
         proxy.lost().await;
@@ -76,9 +80,8 @@ async fn a_commit_that_a_crash_forgot_is_not_taken_for_one_of_its_number() -> Ou
     };
     let given_away = Cell::new(false);
     let crash = async |proxy: &Proxy, schema: &str| -> Outcome {
-        proxy.close(true);
         tokio::task::block_in_place(|| {
-            let number = open_for_long(&server);
+            let number = open_for_long(&server)?;
             server.crash();
             while server.psql("SELECT pg_current_xact_id()").parse::<u64>()? < number {}
             let status = server.psql(&format!("SELECT pg_xact_status('{number}')"));
@@ -91,7 +94,7 @@ async fn a_commit_that_a_crash_forgot_is_not_taken_for_one_of_its_number() -> Ou
     };
     // Every ten seconds what was written ahead reaches the disk all the same; then the number is not given away.
     for _ in 0..5 {
-        let (broker, _, _proxy) = publish_into(&server, BEFORE_COMMIT, &crash).await?;
+        let (broker, _, _proxy) = publish_into(&server, BEFORE_COMMIT, true, &crash).await?;
         broker.backend.close().await;
         if given_away.get() {
             return Ok(());
@@ -101,17 +104,18 @@ async fn a_commit_that_a_crash_forgot_is_not_taken_for_one_of_its_number() -> Ou
 }
 
 /// The number of the transaction that waits for its client; others are over in no time.
-fn open_for_long(server: &Postgres) -> u64 {
-    loop {
+fn open_for_long(server: &Postgres) -> Result<u64, Failure> {
+    for _ in 0..200 {
         let number = server.psql(
             "SELECT backend_xid FROM pg_stat_activity \
              WHERE application_name = 'sandbar' AND state = 'idle in transaction' AND backend_xid IS NOT NULL \
              AND state_change < clock_timestamp() - interval '200 ms'",
         );
         if let Ok(number) = number.parse() {
-            return number;
+            return Ok(number);
         }
     }
+    Err("no transaction is held".into())
 }
 
 /// The server did not notice that its client is gone: the transaction is ended, and done once more.
@@ -121,7 +125,7 @@ async fn a_commit_that_is_still_open_is_given_up_and_done_once_more() -> Outcome
         return Ok(());
     };
     let nothing = async |_: &Proxy, _: &str| Ok(());
-    let (broker, _, _proxy) = publish_into(&server, BEFORE_COMMIT, nothing).await?;
+    let (broker, _, _proxy) = publish_into(&server, BEFORE_COMMIT, false, nothing).await?;
     let schemas = server.psql("SELECT schemaname FROM pg_tables WHERE tablename = 'commits'");
     assert_eq!(given_up(&server, &schemas), "1");
     broker.backend.close().await;
@@ -144,7 +148,8 @@ async fn a_commit_without_an_answer_is_not_done_once_more() -> Outcome {
         return Ok(());
     };
     let nothing = async |_: &Proxy, _: &str| Ok(());
-    let (broker, receipt, _proxy) = publish_into(&server, BEFORE_ITS_ANSWER, nothing).await?;
+    let (broker, receipt, _proxy) =
+        publish_into(&server, BEFORE_ITS_ANSWER, false, nothing).await?;
     broker.check_count(receipt, 1);
     let schema = server.psql("SELECT schemaname FROM pg_tables WHERE tablename = 'commits'");
     assert_eq!(given_up(&server, &schema), "0");
@@ -169,11 +174,11 @@ async fn a_writer_that_was_forgotten_says_so_and_goes_on() -> Outcome {
     let broker = super::host(&options).await?;
     let queue = broker.queue("q", &["t"]).await?;
     broker.send("t", &["1"]).await?;
+    // Before it is set, so that nobody asks too soon.
+    proxy.close(true);
     proxy.set(BEFORE_ITS_ANSWER);
     let forget = async {
         proxy.lost().await;
-        // Before it can ask.
-        proxy.close(true);
         tokio::task::block_in_place(|| {
             server.psql(&format!(
                 "DELETE FROM {schema}.writers; DELETE FROM {schema}.commits"
