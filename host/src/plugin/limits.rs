@@ -116,7 +116,7 @@ impl Default for Limits {
             http_connect_time: Duration::from_secs(2),
             state_total: 64 * 1024 * 1024,
             file: 64 * 1024 * 1024,
-            compile_time: Duration::from_secs(60),
+            compile_time: Duration::from_secs(5 * 60),
             compile_memory: 2 * 1024 * 1024 * 1024,
         }
     }
