@@ -4,7 +4,7 @@
 //! and nothing that they do is visible before the pipeline commits it. A call does not know who executes it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use crate::backend::{Effects, Outgoing};
 use crate::client::{Client, RequestError};
 use crate::http::Connector;
 use crate::message::{Message, PROPAGATED, Payload, Strategy};
-use crate::plugin::{Grants, Hits, Limit, Limits};
+use crate::plugin::{Grant, Grants, Hits, Limit, Limits};
 use crate::store::{Frame, Report, StateEffects, Store, StoreError, Used, Versioned};
 use crate::topic::TopicName;
 
@@ -60,25 +60,34 @@ pub struct Call {
     /// When it began, milliseconds since 1970-01-01 UTC; the handler's idea of now.
     pub began_ms: i64,
     access: Arc<Access>,
+    /// Nothing for a call that only replies, so that it is small where it is handed on.
+    done: Option<Box<Done>>,
+    /// The limits that it has hit, a bit for each.
+    hit: u32,
+    /// Nothing for most calls.
+    notes: Option<Box<Notes>>,
+    /// What is given to it again.
+    replay: Option<Box<Replay>>,
+    /// What it sends over HTTP.
+    http: Option<Box<http::Sending>>,
+}
+
+/// What a call has asked for and done so far.
+#[derive(Debug, Default)]
+struct Done {
     publishes: Vec<Outgoing>,
     published_bytes: usize,
     reads: BTreeMap<Arc<str>, Versioned>,
     writes: BTreeMap<Arc<str>, Option<Bytes>>,
     /// Bytes of its writes.
     written: Written,
-    /// The limits that it has hit, a bit for each.
-    hit: u32,
-    /// Nothing for most calls.
-    notes: Option<Box<Notes>>,
-    /// What it asked and did, in order.
+    /// All of it in order.
     did: Vec<Did>,
     /// What its randomness is made of, once it has failed.
     seed: Option<[u8; 32]>,
-    /// What is given to it again.
-    replay: Option<Box<Replay>>,
-    /// What it sends over HTTP.
-    http: Option<Box<http::Sending>>,
 }
+
+static NOTHING: LazyLock<Done> = LazyLock::new(Done::default);
 
 /// What accompanies a publish.
 #[derive(Debug, Clone, Default)]
@@ -134,15 +143,9 @@ impl Call {
             route,
             began_ms,
             access,
-            publishes: Vec::new(),
-            published_bytes: 0,
-            reads: BTreeMap::new(),
-            writes: BTreeMap::new(),
-            written: Written::default(),
+            done: None,
             hit: 0,
             notes: None,
-            did: Vec::new(),
-            seed: None,
             replay: None,
             http: None,
         }
@@ -153,6 +156,14 @@ impl Call {
     pub fn again(mut self, replay: Replay) -> Self {
         self.replay = Some(Box::new(replay));
         self
+    }
+
+    fn done(&self) -> &Done {
+        self.done.as_deref().unwrap_or_else(|| &NOTHING)
+    }
+
+    fn doing(&mut self) -> &mut Done {
+        self.done.get_or_insert_default()
     }
 
     /// What this call shares with the others of its plugin.
@@ -172,18 +183,18 @@ impl Call {
         options: PublishOptions,
     ) -> Result<(), Refusal> {
         if !self.access.grants.may_publish(&topic) {
-            return Err(self.forbidden("publish", topic.as_str()));
+            return Err(self.forbidden(Grant::Publish, topic.as_str()));
         }
         self.check_payload(&payload)?;
         let limits = &self.access.limits;
-        if self.publishes.len() >= limits.publishes {
+        if self.done().publishes.len() >= limits.publishes {
             let text = format!(
                 "one call may publish {} messages; raise `limits.publishes` of plugin `{}`",
                 limits.publishes, self.access.plugin
             );
             return Err(self.exceeded(Limit::Publishes, text));
         }
-        let bytes = self.published_bytes + payload.content.len() + payload.headers.size();
+        let bytes = self.done().published_bytes + payload.content.len() + payload.headers.size();
         if bytes > limits.publish_bytes {
             let text = format!(
                 "one call may publish {} bytes; raise `limits.publish_bytes` of plugin `{}`",
@@ -191,7 +202,7 @@ impl Call {
             );
             return Err(self.exceeded(Limit::PublishBytes, text));
         }
-        self.published_bytes = bytes;
+        self.doing().published_bytes = bytes;
         if options
             .key
             .as_ref()
@@ -211,8 +222,9 @@ impl Call {
         let mut outgoing = Outgoing::new(message);
         outgoing.key = options.key.map(Into::into);
         outgoing.delay = options.delay;
-        self.did.push(Did::Published(self.publishes.len()));
-        self.publishes.push(outgoing);
+        let done = self.doing();
+        done.did.push(Did::Published(done.publishes.len()));
+        done.publishes.push(outgoing);
         Ok(())
     }
 
@@ -222,7 +234,7 @@ impl Call {
             "{}/{}/{}",
             self.access.plugin,
             self.route,
-            self.publishes.len()
+            self.done().publishes.len()
         );
         Uuid::new_v5(&self.message.identifier, name.as_bytes())
     }
@@ -261,7 +273,7 @@ impl Call {
         mut payload: Payload,
     ) -> Result<Message, Refusal> {
         if !self.access.grants.may_request(&topic) {
-            return Err(self.forbidden("request", topic.as_str()));
+            return Err(self.forbidden(Grant::Request, topic.as_str()));
         }
         self.check_payload(&payload)?;
         self.propagate(&mut payload);
@@ -281,23 +293,27 @@ impl Call {
 
     /// Everything that it did, to be committed.
     #[must_use]
-    pub fn into_effects(mut self) -> Effects {
-        self.written.commit();
-        let state = (!self.writes.is_empty()).then(|| {
+    pub fn into_effects(self) -> Effects {
+        let Some(done) = self.done else {
+            return Effects::default();
+        };
+        let Done {
+            publishes,
+            reads,
+            writes,
+            mut written,
+            ..
+        } = *done;
+        written.commit();
+        let reads = reads.into_iter();
+        let state = (!writes.is_empty()).then(|| {
             Box::new(StateEffects {
                 plugin: self.access.plugin.clone(),
-                reads: self
-                    .reads
-                    .into_iter()
-                    .map(|(key, read)| (key, read.version))
-                    .collect(),
-                writes: self.writes.into_iter().collect(),
+                reads: reads.map(|(key, read)| (key, read.version)).collect(),
+                writes: writes.into_iter().collect(),
             })
         });
-        Effects {
-            publishes: self.publishes,
-            state,
-        }
+        Effects { publishes, state }
     }
 
     /// Refuses a payload that exceeds the limits of this plugin.
@@ -309,17 +325,20 @@ impl Call {
         checked.map_err(|error| self.exceeded(error.limit, error.to_string()))
     }
 
-    fn forbidden(&mut self, verb: &str, topic: &str) -> Refusal {
+    fn forbidden(&mut self, grant: Grant, topic: &str) -> Refusal {
+        let verb = grant.name();
         let plugin = &self.access.plugin;
         // A guest may have put anything into it.
         let topic = self.access.grants.secrets.redact(topic);
         tracing::warn!(plugin = %plugin, message_id = %self.message.identifier, %topic, "refused: {verb} is not granted; add {topic:?} to `{verb}` under [plugins.{plugin}]");
-        self.refuse(format!(
+        let text = format!(
             "plugin `{plugin}` may not {verb} `{topic}`; add `{verb} = [\"{topic}\"]` under [plugins.{plugin}]"
-        ))
+        );
+        self.refuse(grant, text)
     }
 
-    fn refuse(&mut self, text: String) -> Refusal {
+    fn refuse(&mut self, grant: Grant, text: String) -> Refusal {
+        self.access.hits.refused(grant);
         self.notes.get_or_insert_default().refused(text.clone());
         Refusal::Forbidden(text)
     }
@@ -345,7 +364,9 @@ impl Call {
 
     /// It ended here, and had used so much; its randomness was made of this.
     pub(crate) fn ended(&mut self, trace: Vec<Frame>, used: Vec<Used>, seed: Option<[u8; 32]>) {
-        self.seed = seed;
+        if seed.is_some() {
+            self.doing().seed = seed;
+        }
         self.notes.get_or_insert_default().ended(trace, used);
     }
 
@@ -365,11 +386,11 @@ impl Call {
     #[must_use]
     pub fn report(&self) -> Option<Box<Report>> {
         let notes = self.notes.as_ref()?;
-        let limits = &self.access.limits;
+        let (done, limits) = (self.done(), &self.access.limits);
         let own = [
-            ("publishes", self.publishes.len(), limits.publishes),
-            ("publish_bytes", self.published_bytes, limits.publish_bytes),
-            ("state_writes", self.writes.len(), limits.state_writes),
+            ("publishes", done.publishes.len(), limits.publishes),
+            ("publish_bytes", done.published_bytes, limits.publish_bytes),
+            ("state_writes", done.writes.len(), limits.state_writes),
         ];
         let own = own.map(|(limit, used, of)| Used::new(limit, used as u64, of as u64));
         let used = own.into_iter().chain(self.http_used());

@@ -276,7 +276,7 @@ impl Instance {
         // Reading the clock costs as much as a tenth of a call.
         state.deadline = world.suspends().then(|| Instant::now() + budget);
         state.log = LogBudget::new(&state.limits);
-        let seed = match call.replayed_seed() {
+        let seed = draws.then(|| match call.replayed_seed() {
             Some(seed) => Seed::Again(seed),
             None => Seed::Call {
                 secret: *secret,
@@ -284,8 +284,8 @@ impl Instance {
                 attempt,
                 route,
             },
-        };
-        if *draws {
+        });
+        if let Some(seed) = seed {
             state.chance.begin(call.began_ms, seed);
         }
         // A guest that was refused memory before and made do with less is not to blame for it now.
@@ -326,7 +326,7 @@ impl Instance {
             call.hit(limit);
         }
         if let Some((trace, used)) = ended {
-            call.ended(trace, used, draws.then(|| seed.bytes()));
+            call.ended(trace, used, seed.map(Seed::bytes));
         }
         match (result, crashed) {
             (Ok(outcome), _) if late && !matches!(outcome, Outcome::Done(_)) => {

@@ -26,7 +26,7 @@ mod turns;
 
 pub use components::Components;
 pub use grants::{Grants, Readable};
-pub use hits::{Hits, Limit};
+pub use hits::{Grant, Hits, Limit};
 pub use limits::{Isolation, Limits, MOST_TABLE_ELEMENTS, TooLarge};
 pub(crate) use loader::read;
 pub use loader::{LoadError, Loader, PluginSpec};
@@ -98,6 +98,12 @@ impl Plugin {
     /// Every limit by name with how often it was hit since the host was started, by all versions of the plugin.
     pub fn limits_hit(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         self.hits.all()
+    }
+
+    /// What else is counted of it since the host was started, of all its versions.
+    #[must_use]
+    pub fn counts(&self) -> &Hits {
+        &self.hits
     }
 
     /// Grants that are missing for what it imports, as lines to add to the configuration.

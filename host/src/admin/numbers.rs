@@ -66,6 +66,12 @@ impl Serving {
             for (limit, count) in plugin.limits_hit().filter(|(_, count)| *count > 0) {
                 numbers.count(&metric::LIMIT_HITS, &[&plugin.name, limit], count);
             }
+            for (grant, count) in plugin.counts().refusals() {
+                numbers.count(&metric::REFUSALS, &[&plugin.name, grant], count);
+            }
+            let (started, now) = plugin.counts().instances();
+            numbers.count(&metric::INSTANCES_STARTED, &[&plugin.name], started);
+            numbers.level(&metric::INSTANCES, &[&plugin.name], now);
         }
         let unserved = |name: &&String| self.host.plugin(name).is_none();
         for name in refusals.keys().filter(unserved) {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Call;
 use super::record::Did;
 use crate::http::{Exchange, Fetch, Network, Target, Times, Traffic, Via};
-use crate::plugin::{Limit, Secrets};
+use crate::plugin::{Grant, Limit, Secrets};
 use crate::store::{Blob, FetchFailure, Fetched, Step, Used};
 
 /// What a call has sent so far.
@@ -87,7 +87,7 @@ impl Call {
         sending.requests += 1;
         let url = target.to_string();
         let exchange = Arc::new(Exchange::new(method, url, headers, sending.traffic.clone()));
-        self.did.push(Did::Fetched(exchange.clone()));
+        self.doing().did.push(Did::Fetched(exchange.clone()));
         let via = match (&self.replay, &access.http) {
             (Some(replay), _) => Via::Again(replay.fetched.clone(), access.grants.secrets.clone()),
             (None, Some(connector)) => Via::Network(Box::new(Network {
@@ -121,7 +121,7 @@ impl Call {
             "plugin `{plugin}` may not send to `{to}`; add `http = [\"{line}\"]` under [plugins.{plugin}]"
         );
         tracing::warn!(plugin = %plugin, message_id = %self.message.identifier, "refused: {text}");
-        self.notes.get_or_insert_default().refused(text);
+        drop(self.refuse(Grant::Http, text));
     }
 
     /// The guest learns it as an error of HTTP, which cannot say what to change.
@@ -142,7 +142,7 @@ impl Call {
         let late = sending.traffic.is_late();
         let exceeded = sending.traffic.exceeded();
         let exchanges = || {
-            self.did.iter().filter_map(|did| match did {
+            self.done().did.iter().filter_map(|did| match did {
                 Did::Fetched(exchange) => Some(exchange),
                 _ => None,
             })

@@ -122,7 +122,7 @@ impl Call {
         content: Bytes,
         answer: Result<Arc<Message>, Answer>,
     ) {
-        self.did.push(Did::Asked(Box::new(Asked {
+        self.doing().did.push(Did::Asked(Box::new(Asked {
             topic,
             content,
             answer,
@@ -131,7 +131,7 @@ impl Call {
 
     /// A page of stored keys was listed.
     pub(crate) fn listed(&mut self, prefix: &str, after: Option<&str>, keys: &[String]) {
-        self.did.push(Did::Listed(Box::new(Listed {
+        self.doing().did.push(Did::Listed(Box::new(Listed {
             prefix: prefix.to_owned(),
             after: after.map(str::to_owned),
             keys: keys.to_vec(),
@@ -141,11 +141,12 @@ impl Call {
     /// What it asked and did so far.
     #[must_use]
     pub fn journal(&self) -> Journal {
+        let done = self.done();
         Journal {
             attempt: self.attempt,
             began_ms: self.began_ms,
-            seed: self.seed.map(|seed| Blob(seed.to_vec())),
-            steps: self.did.iter().filter_map(|did| self.step(did)).collect(),
+            seed: done.seed.map(|seed| Blob(seed.to_vec())),
+            steps: done.did.iter().filter_map(|did| self.step(did)).collect(),
             cut: false,
         }
     }
@@ -162,7 +163,7 @@ impl Call {
         Some(match did {
             Did::Read(key) => Step::Read {
                 key: name(key),
-                value: blob(&self.reads.get(key)?.value),
+                value: blob(&self.done().reads.get(key)?.value),
             },
             Did::Listed(listed) => Step::Listed {
                 prefix: name(&listed.prefix),
@@ -174,7 +175,7 @@ impl Call {
                 value: blob(value),
             },
             Did::Published(number) => {
-                let message = &self.publishes.get(*number)?.message;
+                let message = &self.done().publishes.get(*number)?.message;
                 Step::Published {
                     topic: name(message.topic.as_str()),
                     content: written(&message.payload.content),

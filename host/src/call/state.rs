@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::record::Did;
 use super::{Call, Refusal};
-use crate::plugin::{Hits, Limit};
+use crate::plugin::{Grant, Hits, Limit};
 use crate::store::Versioned;
 
 impl Call {
@@ -19,15 +19,17 @@ impl Call {
     /// A [`Refusal`] when state is not granted.
     pub fn state_known(&mut self, key: &str) -> Result<Option<Option<Bytes>>, Refusal> {
         self.check_state()?;
-        let own = self.writes.get(key).cloned();
-        Ok(own.or_else(|| self.reads.get(key).map(|read| read.value.clone())))
+        let done = self.done();
+        let own = done.writes.get(key).cloned();
+        Ok(own.or_else(|| done.reads.get(key).map(|read| read.value.clone())))
     }
 
     /// Remembers what the store said of a key, so that the commit can check that it still holds.
     pub fn state_read(&mut self, key: &str, versioned: Versioned) {
         let key: Arc<str> = key.into();
-        self.did.push(Did::Read(key.clone()));
-        self.reads.entry(key).or_insert(versioned);
+        let done = self.doing();
+        done.did.push(Did::Read(key.clone()));
+        done.reads.entry(key).or_insert(versioned);
     }
 
     /// Buffers a write; `None` deletes. What the plugin keeps in all is checked by who can ask the store.
@@ -37,11 +39,12 @@ impl Call {
     pub fn state_write(&mut self, key: &str, value: Option<Bytes>) -> Result<(), Refusal> {
         self.state_check(key, value.as_ref())?;
         let key: Arc<str> = key.into();
-        self.did.push(Did::Wrote(key.clone(), value.clone()));
+        let done = self.done.get_or_insert_default();
+        done.did.push(Did::Wrote(key.clone(), value.clone()));
         let size = size(&key, value.as_ref());
-        let before = self.writes.insert(key.clone(), value);
+        let before = done.writes.insert(key.clone(), value);
         let before = before.map_or(0, |before| self::size(&key, before.as_ref()));
-        self.written.change(&self.access.hits, before, size);
+        done.written.change(&self.access.hits, before, size);
         Ok(())
     }
 
@@ -65,7 +68,8 @@ impl Call {
             );
             return Err(self.exceeded(Limit::StateValue, text));
         }
-        if self.writes.len() >= limits.state_writes && !self.writes.contains_key(key) {
+        let writes = &self.done().writes;
+        if writes.len() >= limits.state_writes && !writes.contains_key(key) {
             let text = format!(
                 "one call may write {} state keys; raise `limits.state_writes` of plugin `{}`",
                 limits.state_writes, self.access.plugin
@@ -84,7 +88,7 @@ impl Call {
 
     /// The keys that this call writes, this one included, of which it is not known yet how much they hold in the store.
     pub(crate) fn state_unknown(&self, key: &str) -> Vec<Arc<str>> {
-        let written = self.writes.keys().cloned();
+        let written = self.done().writes.keys().cloned();
         let keys = written.chain([Arc::from(key)]);
         keys.filter(|key| self.state_held(key).is_none()).collect()
     }
@@ -92,14 +96,15 @@ impl Call {
     /// The store holds this value for a key.
     pub(crate) fn state_holds(&mut self, key: Arc<str>, value: Option<&Bytes>) {
         let size = size(&key, value);
-        self.written.held.insert(key, size);
+        self.doing().written.held.insert(key, size);
     }
 
     /// Bytes that the store holds for a key, if that is known.
     fn state_held(&self, key: &str) -> Option<u64> {
-        let read = self.reads.get(key);
+        let done = self.done();
+        let read = done.reads.get(key);
         let read = read.map(|read| size(key, read.value.as_ref()));
-        read.or_else(|| self.written.held.get(key).copied())
+        read.or_else(|| done.written.held.get(key).copied())
     }
 
     /// Whether there is room for this value in a plugin that keeps `stored` bytes.
@@ -118,11 +123,16 @@ impl Call {
             .hits
             .kept()
             .pending()
-            .saturating_sub(self.written.bytes);
+            .saturating_sub(self.done().written.bytes);
         let (new, held) = (size(key, Some(value)), self.state_held(key).unwrap_or(0));
         let mut after = stored.saturating_add(others).saturating_add(new);
         let mut gone = held;
-        for (other, value) in self.writes.iter().filter(|(other, _)| ***other != *key) {
+        for (other, value) in self
+            .done()
+            .writes
+            .iter()
+            .filter(|(other, _)| ***other != *key)
+        {
             after = after.saturating_add(size(other, value.as_ref()));
             gone = gone.saturating_add(self.state_held(other).unwrap_or(0));
         }
@@ -148,7 +158,7 @@ impl Call {
         stored: Vec<String>,
     ) -> Vec<String> {
         let mut keys: BTreeSet<String> = stored.into_iter().collect();
-        for (key, value) in &self.writes {
+        for (key, value) in &self.done().writes {
             let here = after.is_none_or(|after| &**key > after)
                 && until.is_none_or(|until| &**key <= until);
             if value.is_none() {
@@ -170,9 +180,10 @@ impl Call {
         }
         let plugin = &self.access.plugin;
         tracing::warn!(plugin = %plugin, message_id = %self.message.identifier, "refused: state is not granted; add `state = true` under [plugins.{plugin}]");
-        Err(self.refuse(format!(
+        let text = format!(
             "state is not granted to plugin `{plugin}`; add `state = true` under [plugins.{plugin}]"
-        )))
+        );
+        Err(self.refuse(Grant::State, text))
     }
 }
 

@@ -1,8 +1,9 @@
-//! The limits of a plugin by name, and how often each was hit.
+//! The limits of a plugin by name, how often each was hit, and what else of a plugin is counted: refusals and instances.
 //!
 //! Pure: names and counters. What a limit is and who enforces it is said elsewhere; its name here is that of its count, of
 //! its metric and, for most, of its key in the configuration.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A limit that a plugin can hit.
@@ -151,12 +152,63 @@ impl Limit {
     }
 }
 
+/// What a handler may do only if it is granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Grant {
+    /// Publishing to a topic.
+    Publish,
+    /// Asking a topic.
+    Request,
+    /// Keeping state.
+    State,
+    /// Sending to an address over HTTP.
+    Http,
+}
+
+impl Grant {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Publish, Self::Request, Self::State, Self::Http];
+
+    /// Its key in the configuration, which does not change.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Request => "request",
+            Self::State => "state",
+            Self::Http => "http",
+        }
+    }
+}
+
 /// How often each limit of one plugin was hit, once for each call and limit. Counts of all its versions, since the host
 /// was started.
 #[derive(Debug, Default)]
 pub struct Hits {
     counts: [AtomicU64; Limit::ALL.len()],
+    refusals: [AtomicU64; Grant::ALL.len()],
+    started: AtomicU64,
+    ended: AtomicU64,
     kept: Kept,
+}
+
+/// An instance, counted as long as this is there.
+#[derive(Debug)]
+pub(super) struct Alive(Arc<Hits>);
+
+impl Alive {
+    /// One was started.
+    pub(super) fn new(hits: &Arc<Hits>) -> Self {
+        hits.started.fetch_add(1, Ordering::Relaxed);
+        Self(hits.clone())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// What is known of how much a plugin keeps in its state, so that the store is not asked before each write.
@@ -183,6 +235,29 @@ impl Hits {
     pub fn of(&self, limit: Limit) -> u64 {
         let counter = self.counts.get(limit as usize);
         counter.map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// Something was not granted.
+    pub(crate) fn refused(&self, grant: Grant) {
+        if let Some(counter) = self.refusals.get(grant as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often something was refused because it is not granted, by the grant that is missing.
+    pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counts = self.refusals.iter();
+        let counts = counts.map(|counter| counter.load(Ordering::Relaxed));
+        Grant::ALL.into_iter().map(Grant::name).zip(counts)
+    }
+
+    /// How many instances were started, and how many of them are there now.
+    #[must_use]
+    pub fn instances(&self) -> (u64, u64) {
+        // In this order, so that there are never fewer than none.
+        let ended = self.ended.load(Ordering::Acquire);
+        let started = self.started.load(Ordering::Acquire);
+        (started, started.saturating_sub(ended))
     }
 
     /// Every limit by name, with how often it was hit, those that never were as well.
@@ -269,6 +344,26 @@ mod tests {
         }
         let all = Limit::ALL.iter().fold(0, |all, limit| all | limit.bit());
         assert_eq!(all.count_ones() as usize, Limit::ALL.len());
+    }
+
+    #[test]
+    fn refusals_and_instances_are_counted() {
+        let hits = Arc::new(Hits::default());
+        for (position, grant) in Grant::ALL.into_iter().enumerate() {
+            assert_eq!(grant as usize, position);
+            for _ in 0..=position {
+                hits.refused(grant);
+            }
+        }
+        let refusals: Vec<_> = hits.refusals().collect();
+        let expected = [("publish", 1), ("request", 2), ("state", 3), ("http", 4)];
+        assert_eq!(refusals, expected);
+        let first = Alive::new(&hits);
+        let second = Alive::new(&hits);
+        drop(first);
+        assert_eq!(hits.instances(), (2, 1));
+        drop(second);
+        assert_eq!(hits.instances(), (2, 0));
     }
 
     #[test]

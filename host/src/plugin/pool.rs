@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::hits::Alive;
 use super::turns::{Turn, Turns};
 use super::{Hits, Isolation, Limit, Limits, Readable};
 use crate::guest::{Guest, GuestError, Instance};
@@ -27,6 +28,7 @@ pub(super) struct Pool {
 struct Warm {
     instance: Instance,
     uses_left: u32,
+    alive: Alive,
 }
 
 /// A turn; the instance is given back through it.
@@ -34,6 +36,7 @@ struct Warm {
 pub(super) struct Slot<'a> {
     turn: Turn<'a, Warm>,
     uses_left: u32,
+    alive: Alive,
 }
 
 impl Slot<'_> {
@@ -44,6 +47,7 @@ impl Slot<'_> {
             self.turn.leave(Warm {
                 instance,
                 uses_left,
+                alive: self.alive,
             });
         }
     }
@@ -88,9 +92,15 @@ impl Pool {
         if let Some(Warm {
             instance,
             uses_left,
+            alive,
         }) = turn.take()
         {
-            return Ok(Some((instance, Slot { turn, uses_left })));
+            let slot = Slot {
+                turn,
+                uses_left,
+                alive,
+            };
+            return Ok(Some((instance, slot)));
         }
         let instance = self
             .guest
@@ -100,6 +110,11 @@ impl Pool {
             Isolation::Reuse => rand::random_range(USES),
             Isolation::Message => 1,
         };
-        Ok(Some((instance, Slot { turn, uses_left })))
+        let slot = Slot {
+            turn,
+            uses_left,
+            alive: Alive::new(&self.hits),
+        };
+        Ok(Some((instance, slot)))
     }
 }

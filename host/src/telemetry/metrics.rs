@@ -70,6 +70,9 @@ metrics! {
     BREAKER_OPEN Gauge "sandbar_plugin_breaker_open" ["plugin"] "1 while it is paused because it keeps failing";
     BREAKER_OPENED Counter "sandbar_plugin_breaker_opened" ["plugin"] "How often it was paused because it kept failing";
     LIMIT_HITS Counter "sandbar_plugin_limit_hits" ["plugin", "limit"] "Calls that hit a limit, each once for each limit, and loads that did; limits that were never hit are left out";
+    REFUSALS Counter "sandbar_plugin_refusals" ["plugin", "grant"] "What was refused to its calls because it is not granted: publish, request, state, http";
+    INSTANCES_STARTED Counter "sandbar_plugin_instances_started" ["plugin"] "Instances that were started for its calls";
+    INSTANCES Gauge "sandbar_plugin_instances" ["plugin"] "Instances that are there now, idle or handling a message";
     REFUSED_VERSION Gauge "sandbar_plugin_refused" ["plugin"] "1 if what its file or the configuration describes cannot be served as it is";
     TROUBLE Gauge "sandbar_subscription_trouble" ["plugin"] "1 while nothing can be received for it";
     STALLS Counter "sandbar_subscription_stalls" ["plugin"] "How often nothing could be received any more";

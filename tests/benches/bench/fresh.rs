@@ -109,6 +109,7 @@ fn calls(settings: &Settings, section: &mut Section) {
     alternate(1, [&mut alone, &mut within]);
     let measured = alternate(settings.pick(11, 2), [&mut alone, &mut within]);
     let [alone, within] = measured.map(Runs);
+    let (median, limit) = within.beside(&alone);
     let (mut single, mut ours) = (Spread::default(), Spread::default());
     for _ in 0..count {
         let began = now();
@@ -128,15 +129,15 @@ fn calls(settings: &Settings, section: &mut Section) {
     }
     section.table(table);
     section.note(format!(
-        "Bare allocator: {allocator}. Ratio of medians {}, of bests {}.",
-        times(within.median() / alone.median()),
+        "Bare allocator: {allocator}. Ratio in the middle round {}, of bests {}.",
+        times(median / limit),
         times(within.least() / alone.least()),
     ));
     section.bar(Bar {
         name: "Fresh instance and call, 1 KiB in and out",
-        limit: ("bare instance and call", alone.median()),
-        ours: within.median(),
-        target: alone.median() * 1.25,
+        limit: ("bare instance and call", limit),
+        ours: median,
+        target: limit * 1.25,
         wanted: "≤ 1.25× bare",
         unit: time,
         more: false,

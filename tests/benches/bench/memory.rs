@@ -30,8 +30,8 @@ pub(crate) fn run(settings: &Settings) -> Section {
     table.row(row("native action", &natives));
     table.row(row("echo plugin", &plugins));
     section.table(table);
-    let cpu = |loads: &[Load]| Runs::of(loads, |load| load.cpu_us).median();
-    let (native, plugin) = (cpu(&natives), cpu(&plugins));
+    let cpu = |loads: &[Load]| Runs::of(loads, |load| load.cpu_us);
+    let (plugin, native) = cpu(&plugins).beside(&cpu(&natives));
     let rates = |loads: &[Load]| Runs::of(loads, |load| load.rate).median();
     section.note(format!(
         "The sandbox adds {:.2} µs of processor time to each message ({} of the native path's).",

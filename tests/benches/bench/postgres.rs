@@ -117,11 +117,11 @@ fn report(
         ("three connections, with state", many_state, states),
     ] {
         let rates = Runs::of(runs, |run| run.rate);
-        let ours = Runs::of(ours, |run| run.rate).median();
+        let (ours, raw) = Runs::of(ours, |run| run.rate).beside(&rates);
         let cpu = Runs::of(runs, |run| run.cpu_us).median();
         let mut row = vec![name.to_owned()];
         row.extend(rates.rates());
-        row.extend([time(cpu * 1e3), times(ours / rates.median())]);
+        row.extend([time(cpu * 1e3), times(ours / raw)]);
         row.extend(Spread::all(runs.iter().map(|run| &run.spread)).cells());
         table.row(row);
     }
@@ -155,8 +155,9 @@ fn report(
         states,
     ));
     section.note(format!(
-        "Target in absolute figures: ≥ 25,000 msg/s; the median is {}.",
-        rate(rate_of(plugins))
+        "Target in absolute figures: ≥ 25,000 msg/s; the medians are {}, and {} with state.",
+        rate(rate_of(plugins)),
+        rate(rate_of(states))
     ));
 }
 

@@ -17,6 +17,15 @@ impl Runs {
         sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
+    /// This and the limit in the round in which they compare as they do in the middle one: of a machine that is now fast
+    /// and now slow, the medians of two may be of different hours.
+    pub(crate) fn beside(&self, limit: &Self) -> (f64, f64) {
+        let mut rounds: Vec<(f64, f64)> = self.0.iter().copied().zip(limit.0.clone()).collect();
+        rounds.sort_by(|one, other| (one.0 / one.1).total_cmp(&(other.0 / other.1)));
+        let middle = rounds.get(rounds.len() / 2);
+        middle.copied().unwrap_or((f64::NAN, f64::NAN))
+    }
+
     pub(crate) fn least(&self) -> f64 {
         self.0.iter().copied().fold(f64::INFINITY, f64::min)
     }

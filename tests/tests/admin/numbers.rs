@@ -89,6 +89,14 @@ fn they_agree_with_a_run_that_is_known() {
             2.0,
         ),
         (
+            "sandbar_plugin_refusals_total{plugin=\"misbehave\",grant=\"publish\"}",
+            1.0,
+        ),
+        (
+            "sandbar_plugin_refusals_total{plugin=\"misbehave\",grant=\"state\"}",
+            0.0,
+        ),
+        (
             "sandbar_messages_total{plugin=\"misbehave\",outcome=\"rejected\"}",
             1.0,
         ),
@@ -156,6 +164,19 @@ fn they_agree_with_a_run_that_is_known() {
         all["sandbar_components_loaded_total{from=\"compiled\"}"] >= 2.0,
         "{all:?}"
     );
+    let instances = |what: &str, plugin: &str| {
+        all[&format!("sandbar_plugin_instances{what}{{plugin=\"{plugin}\"}}")]
+    };
+    let started = instances("_started_total", "echo");
+    // As many as it may have at once, on as many cores as there are; each of them is still warm.
+    assert!((1.0..=200.0).contains(&started), "{started}");
+    assert_eq!(instances("", "echo"), started);
+    // Those that trapped are gone.
+    let (started, now) = (
+        instances("_started_total", "misbehave"),
+        instances("", "misbehave"),
+    );
+    assert!(started - now >= 1.0, "{started} started, {now} now");
     // None of a message, and none of a client that was there for a moment.
     for name in all.keys() {
         for word in ["bad.", "nobody", "reply"] {

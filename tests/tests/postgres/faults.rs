@@ -6,8 +6,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sandbar::backend::{BackendError, PostgresOptions, PublishError};
-use sandbar_tests::contract::{Broker, Failure, Outcome, SOON, message, texts};
+use sandbar::backend::{BackendError, Delivery, PostgresOptions, PublishError, Verdict};
+use sandbar_tests::contract::{Broker, Failure, Outcome, SOON, message, texts, writing};
 use sandbar_tests::ledger;
 use sandbar_tests::servers::postgres::Postgres;
 use tokio::time::{Instant, timeout};
@@ -258,7 +258,16 @@ async fn an_old_snapshot_makes_no_message_dearer() -> Outcome {
             let batch = broker.backend.receive(&queue, 50, SOON).await?;
             assert!(!batch.is_empty(), "only {} came", got.len());
             got.extend(texts(&batch));
-            broker.ack(batch).await?;
+            let state = writing(&[], &[(&got.len().to_string(), Some("x"))]);
+            let mut state = Some(state);
+            let settle = |one: Delivery| {
+                let effects = state.take().unwrap_or_default();
+                one.settle(Verdict::Ack, effects)
+            };
+            let settlements = batch.into_iter().map(settle).collect();
+            for result in broker.backend.settle(settlements).await {
+                result?;
+            }
         }
         Ok::<Vec<String>, Failure>(got)
     };
@@ -298,6 +307,12 @@ async fn an_old_snapshot_makes_no_message_dearer() -> Outcome {
         left <= COUNT * DEAD + COUNT / 10,
         "{left} dead rows for {COUNT} messages"
     );
+    let sizes = server.psql(&format!(
+        "SELECT n_tup_ins > 0, n_tup_upd FROM pg_stat_user_tables \
+         WHERE schemaname = '{}' AND relname = 'state_sizes'",
+        options.schema
+    ));
+    assert_eq!(sizes, "t|0", "sizes of state are added, never updated");
     drop((forgotten, readers));
     let until = Instant::now() + SOON;
     while dead()? > 0 {

@@ -68,7 +68,7 @@ async fn tables_of_an_older_release_are_brought_up_to_date() -> Outcome {
     assert_eq!(texts(&broker.take(&queue, 2).await?), ["1", "2"]);
     assert_eq!(
         server.psql(&format!("SELECT schema_version FROM {schema}.meta")),
-        "3"
+        "4"
     );
     assert_eq!(broker.store.state_size("p").await?, Some(6));
     broker.backend.close().await;
@@ -91,7 +91,7 @@ async fn other_tables_are_refused() -> Outcome {
     assert_eq!(
         error.to_string(),
         format!(
-            "PostgreSQL at 127.0.0.1:{}/postgres (schema {}) has schema version 99 and this release knows 3; \
+            "PostgreSQL at 127.0.0.1:{}/postgres (schema {}) has schema version 99 and this release knows 4; \
              use a newer release, or another schema",
             server.port(),
             newer.schema

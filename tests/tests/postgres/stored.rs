@@ -5,9 +5,11 @@
 use std::time::Duration;
 
 use sandbar::backend::{Effects, PostgresOptions, PublishError, SettleError, Verdict};
-use sandbar_tests::contract::{Outcome, SOON, keyed, message, name, texts, writing};
+use sandbar_tests::contract::{Failure, Outcome, SOON, keyed, message, name, texts, writing};
 use sandbar_tests::ledger;
 use sandbar_tests::servers::postgres::Postgres;
+
+use tokio::time::Instant;
 
 use super::{host, hosts, options};
 
@@ -129,5 +131,52 @@ async fn values_that_cannot_be_stored_fail_alone() -> Outcome {
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].error, "a\u{fffd}b");
     assert_eq!(texts(&a.take(&queue, 1).await?), ["2"]);
+    Ok(())
+}
+
+/// How much a plugin keeps is told by differences, so that no row is written again and again: a change that keeps the size
+/// leaves nothing, and many differences become one.
+#[tokio::test]
+async fn sizes_grow_by_differences_that_are_summed_up() -> Outcome {
+    const CHANGES: usize = 150;
+    let Some(server) = Postgres::shared() else {
+        return Ok(());
+    };
+    let options = options(server);
+    let a = host(&options).await?;
+    let queue = a.queue("q", &["t"]).await?;
+    let rows = || -> Result<usize, Failure> {
+        let count = server.psql(&format!(
+            "SELECT count(*) FROM {}.state_sizes",
+            options.schema
+        ));
+        Ok(count.parse()?)
+    };
+    let write = async |value: &str| -> Outcome {
+        a.send("t", &["x"]).await?;
+        let one = a.one(&queue).await?;
+        let effects = writing(&[], &[("k", Some(value))]);
+        a.settle(one.settle(Verdict::Ack, effects)).await?;
+        Ok(())
+    };
+    for value in ["1", "2", "3"] {
+        write(value).await?;
+    }
+    assert_eq!(rows()?, 1, "the size did not change after the first");
+    for number in 1..=CHANGES {
+        write(&"x".repeat(1 + number)).await?;
+    }
+    assert_eq!(a.store.state_size("p").await?, Some(2 + CHANGES as u64));
+    let until = Instant::now() + SOON;
+    while rows()? > 100 {
+        assert!(Instant::now() < until, "{} rows are left", rows()?);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(a.store.state_size("p").await?, Some(2 + CHANGES as u64));
+    a.send("t", &["x"]).await?;
+    let one = a.one(&queue).await?;
+    a.settle(one.settle(Verdict::Ack, writing(&[], &[("k", None)])))
+        .await?;
+    assert_eq!(a.store.state_size("p").await?, Some(0));
     Ok(())
 }

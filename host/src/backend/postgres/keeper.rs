@@ -119,6 +119,7 @@ impl Keeper {
         }
         if now >= self.count_at {
             self.count().await?;
+            self.sum().await?;
             self.count_at = Instant::now() + COUNT_EVERY;
         }
         if now >= self.forget_at {
@@ -243,6 +244,12 @@ impl Keeper {
         inner.kept = kept.saturating_add(inner.kept.saturating_sub(before));
         drop(inner);
         Ok(())
+    }
+
+    async fn sum(&mut self) -> Result<(), Failure> {
+        let mut tx = self.session.begin(Kind::Fast).await?;
+        tx.sum_state_sizes().await?;
+        commit(tx).await
     }
 
     /// Removes some dead letters that were kept long enough, or are too many.

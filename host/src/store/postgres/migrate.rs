@@ -9,11 +9,12 @@ use super::{Failure, Place, Session};
 use crate::backend::OpenError;
 
 /// The version of the schema, kept in `meta`. Each number has a migration.
-const SCHEMA: i32 = 3;
-const MIGRATIONS: [(i32, &str); 3] = [
+const SCHEMA: i32 = 4;
+const MIGRATIONS: [(i32, &str); 4] = [
     (1, include_str!("001_initial.sql")),
     (2, include_str!("002_commits.sql")),
     (3, include_str!("003_state_sizes.sql")),
+    (4, include_str!("004_state_growth.sql")),
 ];
 
 /// What is found in the place of the schema.

@@ -110,12 +110,26 @@ impl Tx<'_> {
         unwritten: Vec<(String, u64)>,
     ) -> Result<u64, Failure> {
         let (keys, sizes): (Vec<String>, Vec<u64>) = unwritten.into_iter().unzip();
-        let sql = "SELECT coalesce((SELECT bytes FROM state_sizes WHERE plugin = $1), 0)
+        let sql =
+            "SELECT coalesce((SELECT sum(bytes)::bigint FROM state_sizes WHERE plugin = $1), 0)
             - coalesce((SELECT sum(octet_length(key) + octet_length(value))::bigint
                 FROM state WHERE plugin = $1 AND key = ANY ($2::text[])), 0)";
         let query = self.query(sql).bind(plugin).bind(keys);
         let written = self.one::<i64>(query).await?;
         Ok(u64::try_from(written).unwrap_or(0) + sizes.iter().sum::<u64>())
+    }
+
+    /// Sums up what the sizes of plugins have grown by, where that is many rows and no other host is at it.
+    pub(crate) async fn sum_state_sizes(&mut self) -> Result<(), Failure> {
+        let sql = "WITH many AS (
+                SELECT plugin FROM state_sizes GROUP BY plugin HAVING count(*) > 100
+                    AND pg_try_advisory_xact_lock(hashtextextended(current_schema() || ':state_sizes', 0))
+            ), gone AS (
+                DELETE FROM state_sizes WHERE plugin IN (SELECT plugin FROM many) RETURNING plugin, bytes
+            )
+            INSERT INTO state_sizes (plugin, bytes) SELECT plugin, sum(bytes) FROM gone GROUP BY plugin";
+        let query = self.query(sql);
+        self.execute(query).await.map(drop)
     }
 
     /// Keys from `first` on (without `first` itself if it is `excluded`), in byte order.
