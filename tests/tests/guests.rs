@@ -2,8 +2,15 @@
 //!
 //! What they do is in the other tests; these only read.
 
-use sandbar::guest::{Inspection, inspect};
+use std::sync::Arc;
+
+use sandbar::backend::MemoryBackend;
+use sandbar::call::{Access, Call};
+use sandbar::dispatch::Outcome;
+use sandbar::guest::{Engine, Inspection, inspect};
+use sandbar::plugin::{Grants, Limits};
 use sandbar_tests::guests::{PLUGINS, guest};
+use sandbar_tests::traffic::message;
 
 fn inspected(name: &str) -> Inspection {
     inspect(&std::fs::read(guest(name)).unwrap()).unwrap()
@@ -63,4 +70,32 @@ fn a_plugin_imports_only_what_it_uses() {
     assert!(!uses("quakes").iter().any(|name| name == "client"));
     assert!(uses("orders").iter().any(|name| name == "client"));
     assert!(!uses("stock").iter().any(|name| name == "publisher"));
+}
+
+/// A call goes through several hands for each message, by value. What only some calls need lies elsewhere.
+#[tokio::test]
+async fn a_call_is_small_where_it_is_handed_on() {
+    let plugin: Arc<str> = "echo".into();
+    let access = Arc::new(Access {
+        plugin: plugin.clone(),
+        grants: Grants::default(),
+        limits: Limits::default(),
+        hits: Arc::default(),
+        store: Arc::new(MemoryBackend::new()),
+        client: None,
+        http: None,
+    });
+    let bytes = std::fs::read(guest("echo")).unwrap();
+    let component = Engine::new().unwrap().load(&bytes).unwrap();
+    let instance = component
+        .instantiate(&plugin, &Arc::default(), &access.limits)
+        .await
+        .unwrap();
+    let message = Arc::new(message("echo", "1"));
+    let call = Call::new(access, message, 1, 0, 0);
+    assert!(size_of_val(&call) <= 96, "{} bytes", size_of_val(&call));
+    let handling = instance.handle(call);
+    let size = size_of_val(&handling);
+    assert!(size <= 768, "{size} bytes");
+    assert!(matches!(handling.await.1, Outcome::Done(Some(_))));
 }

@@ -177,7 +177,11 @@ impl World {
     ) -> wasmtime::Result<Outcome> {
         match self {
             Self::Direct(guest) => direct(guest, store, message, circumstances),
-            Self::Suspending(guest) => suspending(guest, store, message, circumstances).await,
+            // Apart, since it is large: it would make every future that leads here as large, those of guests that never
+            // suspend as well.
+            Self::Suspending(guest) => {
+                Box::pin(suspending(guest, store, message, circumstances)).await
+            }
         }
     }
 }

@@ -102,10 +102,11 @@ impl Pool {
             };
             return Ok(Some((instance, slot)));
         }
+        // Apart, since it is large and seldom needed.
         let instance = self
             .guest
-            .instantiate(&self.name, &self.config, &self.limits)
-            .await?;
+            .instantiate(&self.name, &self.config, &self.limits);
+        let instance = Box::pin(instance).await?;
         let uses_left = match self.limits.isolation {
             Isolation::Reuse => rand::random_range(USES),
             Isolation::Message => 1,

@@ -21,8 +21,11 @@ pub(crate) fn echo_for(topic: &str) -> Vec<u8> {
         .filter(|(_, window)| *window == TOPIC.as_bytes())
         .map(|(place, _)| place)
         .collect();
-    assert_eq!(places.len(), 1, "`{TOPIC}` is once in the component");
-    bytes[places[0]..][..topic.len()].copy_from_slice(topic.as_bytes());
+    // One is the topic; the others are in names of functions, which mean nothing.
+    assert!(!places.is_empty(), "`{TOPIC}` is in the component");
+    for place in places {
+        bytes[place..][..topic.len()].copy_from_slice(topic.as_bytes());
+    }
     bytes
 }
 

@@ -12,7 +12,7 @@ const END: &str = "<!-- end of the figures -->";
 
 /// All results as Markdown.
 pub(crate) fn markdown(machine: &[(&str, String)], sections: &[(&str, Section)]) -> String {
-    let mut text = String::new();
+    let mut text = String::from("![Sandbar beside its limits](benchmarks.svg)\n\n");
     for (name, value) in machine {
         text.push_str(&format!("* {name}: {value}\n"));
     }

@@ -44,11 +44,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Benchmark = fn(&Settings) -> Section;
 
-const ALL: [(&str, Benchmark); 14] = [
+const ALL: [(&str, Benchmark); 15] = [
     ("call", call::run),
     ("memory", memory::run),
     ("embedded", embedded::run),
     ("postgres", postgres::run),
+    ("faults", postgres::faults::run),
     ("fresh", fresh::run),
     ("single", single::run),
     ("rates", rates::run),
@@ -79,12 +80,13 @@ fn main() -> ExitCode {
         let section = run(&settings);
         println!("\n{section}");
         sections.push((name, section));
-    }
-    if let Some(folder) = &settings.write
-        && let Err(error) = docs::write(folder, &machine, &sections)
-    {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
+        // After each, so that a run that breaks off leaves what it has measured.
+        if let Some(folder) = &settings.write
+            && let Err(error) = docs::write(folder, &machine, &sections)
+        {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
     }
     ExitCode::SUCCESS
 }

@@ -18,7 +18,7 @@ use super::settings::Settings;
 use super::stateful::stateful;
 use super::stats::{Runs, Spread, rate, thousands, time, times};
 
-mod faults;
+pub(crate) mod faults;
 
 /// Messages in one statement of the raw SQL.
 const ROUND: usize = 512;
@@ -90,7 +90,6 @@ pub(crate) fn run(settings: &Settings) -> Section {
         &[load],
     ));
     section.table(table);
-    faults::run(&mut section, settings, &runtime);
     section
 }
 

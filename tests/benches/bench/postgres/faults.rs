@@ -211,7 +211,18 @@ async fn collect(backend: &Arc<PostgresBackend>, run: &Run, missing: &mut HashSe
 }
 
 /// The rates after each fault, and under what keeps the server from cleaning up.
-pub(super) fn run(section: &mut Section, settings: &Settings, runtime: &Runtime) {
+pub(crate) fn run(settings: &Settings) -> Section {
+    let mut section = Section::new(
+        "PostgreSQL backend, while and after the server fails",
+        "D1: publish → echo → reply received, 200 B, at full speed on one host, before and after its server failed in one of \
+         these ways under load. D2: the same with and without transactions that keep the server from cleaning up. Each round has a \
+         server of its own.",
+    );
+    if Postgres::start(&[]).is_none() {
+        section.note("Not measured: PostgreSQL is not installed.");
+        return section;
+    }
+    let runtime = &super::super::runtime(super::super::cores());
     let work = Work::echo(settings.pick(100_000, 20_000));
     let seconds = settings.pick(60, 2);
     let mut table = Table::new([
@@ -263,7 +274,8 @@ pub(super) fn run(section: &mut Section, settings: &Settings, runtime: &Runtime)
             more: true,
         });
     }
-    old(section, settings, runtime, &work);
+    old(&mut section, settings, runtime, &work);
+    section
 }
 
 /// D2: an old snapshot and four long readers.
