@@ -95,12 +95,7 @@ impl Plugin {
         Ok(dispatcher)
     }
 
-    /// Every limit by name with how often it was hit since the host was started, by all versions of the plugin.
-    pub fn limits_hit(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        self.hits.all()
-    }
-
-    /// What else is counted of it since the host was started, of all its versions.
+    /// What is counted of it since the host was started, of all its versions: limits that were hit, refusals, instances.
     #[must_use]
     pub fn counts(&self) -> &Hits {
         &self.hits

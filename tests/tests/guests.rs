@@ -1,6 +1,6 @@
 //! What the example plugins are as files: components of our world that import no more than they use.
 //!
-//! What they do is in the other tests; these only read.
+//! What they do is in the other tests; these read them, and one weighs a call.
 
 use std::sync::Arc;
 

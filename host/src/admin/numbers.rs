@@ -63,13 +63,14 @@ impl Serving {
         for plugin in self.host.plugins() {
             let refused = refusals.contains_key(&*plugin.name);
             numbers.flag(&metric::REFUSED_VERSION, &[&plugin.name], refused);
-            for (limit, count) in plugin.limits_hit().filter(|(_, count)| *count > 0) {
+            let counts = plugin.counts();
+            for (limit, count) in counts.all().filter(|(_, count)| *count > 0) {
                 numbers.count(&metric::LIMIT_HITS, &[&plugin.name, limit], count);
             }
-            for (grant, count) in plugin.counts().refusals() {
+            for (grant, count) in counts.refusals() {
                 numbers.count(&metric::REFUSALS, &[&plugin.name, grant], count);
             }
-            let (started, now) = plugin.counts().instances();
+            let (started, now) = counts.instances();
             numbers.count(&metric::INSTANCES_STARTED, &[&plugin.name], started);
             numbers.level(&metric::INSTANCES, &[&plugin.name], now);
         }

@@ -3,39 +3,12 @@
 //! Cranelift cannot be interrupted and does not say what it will need. So its memory is estimated before it begins, and a
 //! compilation that takes too long is given up: it goes on, what it makes is dropped, and no other begins before its end.
 
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use wasmparser::{Parser, Payload};
 
 use super::GuestError;
 use crate::plugin::Limit;
-
-/// How much threads that compile make way: a quarter of a core that others want for themselves.
-const MAKES_WAY: i32 = 5;
-
-/// Compiles on threads of their own that make way for those that handle messages: a new version is prepared beside the
-/// live one, and nobody waits for it.
-pub(super) fn beside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    static THREADS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
-        let threads = ThreadPoolBuilder::new()
-            .thread_name(|number| format!("sandbar-compile-{number}"))
-            .start_handler(|_| make_way());
-        threads.build().ok()
-    });
-    match &*THREADS {
-        Some(threads) => threads.install(work),
-        None => work(),
-    }
-}
-
-/// Only on Linux is this of the thread alone.
-fn make_way() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(MAKES_WAY) {
-        tracing::debug!(%error, "compiling does not make way for messages");
-    }
-}
 
 /// The compilations of one engine.
 #[derive(Debug, Default)]
@@ -194,15 +167,6 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn compiling_makes_way_and_nobody_else_does() {
-        let priority = || rustix::process::getpriority_process(None).unwrap();
-        let here = priority();
-        assert_eq!(beside(priority), (here + MAKES_WAY).min(19));
-        assert_eq!(priority(), here);
-    }
 
     #[test]
     fn none_begins_while_one_goes_on_that_was_given_up() {

@@ -12,7 +12,7 @@ use wasmtime::component::Component;
 
 use super::binary::Binary;
 use super::cache::{Cache, Code, Sought};
-use super::compiling::{Compilation, Compilations, beside};
+use super::compiling::{Compilation, Compilations};
 use super::{Engine, Guest, GuestError, inspect, v0_1, wasi};
 use crate::plugin::Limit;
 
@@ -189,8 +189,7 @@ impl Engine {
             }
         }
         let running = compilation.begin(binary.bytes())?;
-        let compiled = beside(|| Component::new(&self.engine, binary.bytes()));
-        let component = compiled.map_err(|error| {
+        let component = Component::new(&self.engine, binary.bytes()).map_err(|error| {
             let text = format!("it cannot be compiled: {error:#}");
             match inspect::is_too_many(&text) {
                 true => GuestError::Limit(Limit::Instances, text),

@@ -182,8 +182,8 @@ impl Grant {
     }
 }
 
-/// How often each limit of one plugin was hit, once for each call and limit. Counts of all its versions, since the host
-/// was started.
+/// How often each limit of one plugin was hit, once for each call and limit; what it was refused, and its instances. Counts
+/// of all its versions, since the host was started.
 #[derive(Debug, Default)]
 pub struct Hits {
     counts: [AtomicU64; Limit::ALL.len()],
@@ -207,7 +207,8 @@ impl Alive {
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::Relaxed);
+        // After its start, for whoever reads both.
+        self.0.ended.fetch_add(1, Ordering::Release);
     }
 }
 

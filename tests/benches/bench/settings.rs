@@ -19,7 +19,7 @@ cargo bench -p sandbar-tests [-- [NAME…] [--quick] [--write DIR]]
 
   NAME         only these benchmarks (see below)
   --quick      little of everything, for a first look; the figures are worth little
-  --write DIR  writes benchmarks.svg and the figures of benchmarks.md in DIR (docs), after a complete run";
+  --write DIR  writes benchmarks.svg and the figures of benchmarks.md in DIR (docs), one by one as they are measured";
 
 impl Settings {
     /// Reads the arguments; `Err` says what is wrong with them.

@@ -123,7 +123,7 @@ async fn what_was_counted_survives_a_reload() -> Outcome {
     assert_eq!(hits, [("time", 2), ("file", 1)]);
     let (live, _) = there.host.plugin("misbehave").ok_or("it is served")?;
     assert!(!Arc::ptr_eq(&plugin, &live));
-    let of_live: Vec<_> = live.limits_hit().collect();
+    let of_live: Vec<_> = live.counts().all().collect();
     assert_eq!(of_live, there.host.limits_hit("misbehave"));
     Ok(())
 }

@@ -8,7 +8,6 @@ use sandbar::backend::{Effects, PostgresOptions, PublishError, SettleError, Verd
 use sandbar_tests::contract::{Failure, Outcome, SOON, keyed, message, name, texts, writing};
 use sandbar_tests::ledger;
 use sandbar_tests::servers::postgres::Postgres;
-
 use tokio::time::Instant;
 
 use super::{host, hosts, options};
