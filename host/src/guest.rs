@@ -38,7 +38,8 @@ mod wasi;
 
 pub use binary::{Binary, digest};
 pub use cache::{CacheOptions, CacheState, DEFAULT_CACHE_SIZE, look_at_cache};
-pub use compiling::Compilation;
+pub(crate) use compiling::beside;
+pub use compiling::{Compilation, compile_beside_messages};
 pub use engine::{DEFAULT_STACK, STACKS};
 pub use error::GuestError;
 pub use inspect::{Inspection, inspect};

@@ -371,6 +371,10 @@ async fn a_name_that_leads_inside_is_refused() -> Outcome {
     ended(&kept, Reason::Forbidden, "DestinationIpProhibited");
     let line = format!("add `http = [\"private+{pattern}\"]` under [plugins.fetch]");
     ended(&kept, Reason::Forbidden, &line);
+    let plugins = there.host.plugins();
+    let plugin = plugins.iter().find(|it| &*it.name == "fetch").unwrap();
+    let refused = plugin.counts().refusals().find(|(of, _)| *of == "http");
+    assert!(refused.is_some_and(|(_, count)| count > 0), "{refused:?}");
     assert!(web.asked().is_empty());
     let there = There::granted(&[&format!("private+{pattern}")]).await?;
     assert_eq!(there.got("fetch.get", &url).await?["status"], 200);

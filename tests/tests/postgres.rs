@@ -28,6 +28,8 @@ mod kill;
 mod letters;
 #[path = "postgres/open.rs"]
 mod open;
+#[path = "postgres/planner.rs"]
+mod planner;
 #[path = "postgres/pooler.rs"]
 mod pooler;
 #[path = "postgres/stored.rs"]

@@ -150,7 +150,7 @@ impl Call {
         let slow = exchanges().any(|exchange| exchange.took_long_to_connect());
         let refused: Vec<String> = exchanges().filter_map(|it| it.refusal()).collect();
         for text in refused {
-            self.notes.get_or_insert_default().refused(text);
+            drop(self.refuse(Grant::Http, text));
         }
         if exceeded {
             let text = format!(

@@ -10,6 +10,51 @@ use wasmparser::{Parser, Payload};
 use super::GuestError;
 use crate::plugin::Limit;
 
+/// How much threads that compile make way: others get about nine times as much of a core that both want.
+const MAKES_WAY: i32 = 10;
+
+/// Has wasmtime compile on threads that make way for those that handle messages, for a new version is prepared beside the
+/// live one and nobody waits for it. They are rayon's global ones, so it is for a program to say, once and before the first
+/// component is loaded; `false` if they are there already. Elsewhere than on Linux a priority is not of a thread alone, and
+/// they have that of all others.
+///
+/// # Examples
+/// ```
+/// let first = sandbar::guest::compile_beside_messages();
+/// assert!(first && !sandbar::guest::compile_beside_messages());
+/// ```
+pub fn compile_beside_messages() -> bool {
+    let threads = rayon::ThreadPoolBuilder::new()
+        .thread_name(|number| format!("compile-{number}"))
+        .start_handler(|_| make_way());
+    threads.build_global().is_ok()
+}
+
+/// Does it on a thread of its own that makes way as well.
+pub(crate) fn beside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            make_way();
+            work()
+        });
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn make_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(
+        std::env::var("SANDBAR_NICE")
+            .ok()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(MAKES_WAY),
+    ) {
+        tracing::debug!(%error, "compiling does not make way for messages");
+    }
+}
+
 /// The compilations of one engine.
 #[derive(Debug, Default)]
 pub(super) struct Compilations {
@@ -167,6 +212,15 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_is_done_beside_makes_way_and_nothing_else_does() {
+        let priority = || rustix::process::getpriority_process(None).unwrap();
+        let here = priority();
+        assert_eq!(beside(priority), (here + MAKES_WAY).min(19));
+        assert_eq!(priority(), here);
+    }
 
     #[test]
     fn none_begins_while_one_goes_on_that_was_given_up() {

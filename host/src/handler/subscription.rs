@@ -112,6 +112,7 @@ impl Subscription {
         };
         let watched = Watched {
             source,
+            paused: paused.clone(),
             trouble: self.trouble.clone(),
             pipeline: self.pipeline.clone(),
         };
@@ -146,6 +147,7 @@ impl Work for Subscription {
 /// A source that is listened to as it tells how it is.
 struct Watched {
     source: Box<dyn Source>,
+    paused: watch::Receiver<bool>,
     trouble: Trouble,
     /// Where it is counted.
     pipeline: Arc<Pipeline>,
@@ -160,20 +162,29 @@ impl fmt::Debug for Watched {
 #[async_trait]
 impl Source for Watched {
     async fn next(&mut self, max: usize) -> SourceEvent {
-        let event = self.source.next(max).await;
-        match &event {
-            SourceEvent::Stalled(error) => {
-                let before = self.trouble.send_replace(Some(error.to_string()));
-                self.pipeline.tally().stalled(before.is_none());
+        loop {
+            let event = self.source.next(max).await;
+            match &event {
+                // It came after the pause, which the life of this subscription is about to notice; so it goes back.
+                SourceEvent::Delivered(_) if *self.paused.borrow() => {
+                    drop(event);
+                    // A pause that was over before it was noticed ends nothing. Without a port nobody resumes either.
+                    drop(self.paused.wait_for(|paused| !paused).await);
+                    continue;
+                }
+                SourceEvent::Stalled(error) => {
+                    let before = self.trouble.send_replace(Some(error.to_string()));
+                    self.pipeline.tally().stalled(before.is_none());
+                }
+                SourceEvent::Fatal(error) => {
+                    self.trouble.send_replace(Some(error.to_string()));
+                }
+                SourceEvent::Reconnected => {
+                    self.trouble.send_replace(None);
+                }
+                SourceEvent::Delivered(_) => {}
             }
-            SourceEvent::Fatal(error) => {
-                self.trouble.send_replace(Some(error.to_string()));
-            }
-            SourceEvent::Reconnected => {
-                self.trouble.send_replace(None);
-            }
-            SourceEvent::Delivered(_) => {}
+            return event;
         }
-        event
     }
 }

@@ -14,7 +14,7 @@ use super::{
     Components, Grants, Hits, Limit, Limits, Plugin, PluginRoute, Pool, TrustedKey, trust,
 };
 use crate::dispatch::{Conflict, Kind};
-use crate::guest::{Binary, DeclaredRoute, Engine, Guest, GuestError, LoadCounts};
+use crate::guest::{Binary, DeclaredRoute, Engine, Guest, GuestError, LoadCounts, beside};
 use crate::periodic::Schedule;
 use crate::topic::Pattern;
 
@@ -289,7 +289,8 @@ impl Loader {
             engine.compilation(limits.compile_memory),
         );
         let mine = compilation.clone();
-        let mut compiling = tokio::task::spawn_blocking(move || engine.load_binary(&binary, &mine));
+        let load = move || beside(|| engine.load_binary(&binary, &mine));
+        let mut compiling = tokio::task::spawn_blocking(load);
         if let Ok(compiled) = tokio::time::timeout(LONG.min(most), &mut compiling).await {
             return compiled;
         }

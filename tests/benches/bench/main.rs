@@ -71,6 +71,7 @@ fn main() -> ExitCode {
             return ExitCode::from(64);
         }
     };
+    sandbar::guest::compile_beside_messages();
     let machine = machine::describe(settings.quick);
     for (name, value) in &machine {
         println!("{name}: {value}");

@@ -322,3 +322,35 @@ fn nothing_is_kept_of_a_demo() {
     assert!(status.unwrap().success());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+/// A new version is compiled while the others are served, on threads that make way; all others have the priority that the
+/// host was started with.
+#[test]
+#[cfg(target_os = "linux")]
+fn threads_that_compile_make_way_for_those_that_serve() {
+    let folder = Folder::new();
+    folder.guest("echo", "plugins/echo.wasm");
+    let host = folder.host::<&str>([]);
+    let (mut compiling, mut others) = (Vec::new(), Vec::new());
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", host.id())).unwrap();
+    for task in tasks {
+        // A thread may have ended meanwhile.
+        let Ok(stat) = std::fs::read_to_string(task.unwrap().path().join("stat")) else {
+            continue;
+        };
+        // The name may have spaces; the priority is the nineteenth field, and what follows the name is the third.
+        let (name, rest) = stat.rsplit_once(") ").unwrap();
+        let nice: i32 = rest.split(' ').nth(16).unwrap().parse().unwrap();
+        let of = if name.contains("(compile-") {
+            &mut compiling
+        } else {
+            &mut others
+        };
+        of.push(nice);
+    }
+    assert!(!compiling.is_empty() && !others.is_empty());
+    let here = others.iter().min().unwrap();
+    assert!(others.iter().all(|nice| nice == here), "{others:?}");
+    let less = (here + 10).min(19);
+    assert!(compiling.iter().all(|nice| *nice == less), "{compiling:?}");
+}

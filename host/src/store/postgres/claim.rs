@@ -1,6 +1,10 @@
 //! Who has which message: claims, their leases by the time of the database, and giving back.
 //!
 //! Nothing here waits for the lock of a row: what another transaction is at is left to it.
+//!
+//! Rows are found one by one with LATERAL and changed by their place (`ctid`), here and beside. For a join of a list with
+//! a table the planner chooses which of them it goes through, and for a table that it believes to be empty it goes through
+//! all of that for each statement. With LATERAL and LIMIT, and with a condition on the place alone, there is no other plan.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -84,19 +88,19 @@ impl Tx<'_> {
                 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
                     AS w (queue, first, most, lease, fence)
             ), picked AS MATERIALIZED (
-                SELECT m.queue, m.id, m.bytes, w.lease, w.fence FROM wanted w CROSS JOIN LATERAL (
-                    SELECT queue, id, octet_length(body) AS bytes FROM messages
+                SELECT m.place, m.queue, m.id, m.bytes, w.lease, w.fence FROM wanted w CROSS JOIN LATERAL (
+                    SELECT ctid AS place, queue, id, octet_length(body) AS bytes FROM messages
                     WHERE queue = w.queue AND id >= w.first AND ready_at <= statement_timestamp()
                     ORDER BY id LIMIT w.most FOR UPDATE SKIP LOCKED
                 ) m
             ), next AS MATERIALIZED (
-                SELECT queue, id, lease, fence FROM (
+                SELECT place, lease, fence FROM (
                     SELECT *, sum(bytes) OVER (PARTITION BY queue ORDER BY id) - bytes AS before FROM picked
                 ) p WHERE before < $6
             )
             UPDATE messages m
             SET ready_at = statement_timestamp() + n.lease * interval '1 millisecond', fence = n.fence
-            FROM next n WHERE m.queue = n.queue AND m.id = n.id
+            FROM next n WHERE m.ctid = n.place
             RETURNING m.queue, m.id, m.attempts, m.topic, m.key, m.meta, m.body,
                 (date_part('epoch', m.at) * 1000)::bigint, m.history";
         let column = |of: fn(&Wanted) -> i64| wanted.iter().map(of).collect::<Vec<i64>>();
@@ -141,14 +145,16 @@ impl Tx<'_> {
     /// Makes messages ready again whose claims still hold, after so many milliseconds each.
     pub(crate) async fn release(&mut self, holds: &[(Hold, i64)]) -> Result<(), Failure> {
         let sql = "WITH held AS MATERIALIZED (
-                SELECT m.queue, m.id, h.delay
+                SELECT m.place, h.delay
                 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS h (queue, id, fence, delay)
-                JOIN messages m ON m.queue = h.queue AND m.id = h.id AND m.fence = h.fence
-                FOR UPDATE OF m SKIP LOCKED
+                CROSS JOIN LATERAL (
+                    SELECT ctid AS place FROM messages WHERE queue = h.queue AND id = h.id AND fence = h.fence
+                    LIMIT 1 FOR UPDATE SKIP LOCKED
+                ) m
             )
             UPDATE messages m SET fence = 0, ready_at = CASE h.delay WHEN 0 THEN '-infinity'
                 ELSE statement_timestamp() + h.delay * interval '1 millisecond' END
-            FROM held h WHERE m.queue = h.queue AND m.id = h.id";
+            FROM held h WHERE m.ctid = h.place";
         let delays: Vec<i64> = holds.iter().map(|(_, delay)| *delay).collect();
         let holds = Holds::new(holds.iter().map(|(hold, _)| hold));
         let query = self
@@ -167,12 +173,14 @@ impl Tx<'_> {
         lease_ms: i64,
     ) -> Result<HashSet<i64>, Failure> {
         let sql = "WITH held AS MATERIALIZED (
-                SELECT m.queue, m.id FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS h (queue, id, fence)
-                JOIN messages m ON m.queue = h.queue AND m.id = h.id AND m.fence = h.fence
-                FOR UPDATE OF m SKIP LOCKED
+                SELECT m.place FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS h (queue, id, fence)
+                CROSS JOIN LATERAL (
+                    SELECT ctid AS place FROM messages WHERE queue = h.queue AND id = h.id AND fence = h.fence
+                    LIMIT 1 FOR UPDATE SKIP LOCKED
+                ) m
             )
             UPDATE messages m SET ready_at = statement_timestamp() + $4 * interval '1 millisecond'
-            FROM held h WHERE m.queue = h.queue AND m.id = h.id RETURNING m.id";
+            FROM held h WHERE m.ctid = h.place RETURNING m.id";
         let holds = Holds::new(holds);
         let query = self
             .query(sql)

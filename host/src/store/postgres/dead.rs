@@ -89,10 +89,11 @@ impl Tx<'_> {
     /// Removes dead letters; those that were there, and that nobody else removes at the moment.
     pub(crate) async fn unbury(&mut self, ids: &[i64]) -> Result<HashSet<i64>, Failure> {
         let sql = "WITH held AS MATERIALIZED (
-                SELECT d.id FROM unnest($1::bigint[]) AS w (id) JOIN dead_letters d ON d.id = w.id
-                FOR UPDATE OF d SKIP LOCKED
+                SELECT d.place FROM unnest($1::bigint[]) AS w (id) CROSS JOIN LATERAL (
+                    SELECT ctid AS place FROM dead_letters WHERE id = w.id LIMIT 1 FOR UPDATE SKIP LOCKED
+                ) d
             )
-            DELETE FROM dead_letters d USING held h WHERE d.id = h.id RETURNING d.id";
+            DELETE FROM dead_letters d USING held h WHERE d.ctid = h.place RETURNING d.id";
         let query = self.query(sql).bind(ids);
         self.ids(query).await
     }

@@ -50,9 +50,9 @@ impl Tx<'_> {
         topics: &[String],
     ) -> Result<(u64, Vec<Vec<u8>>), Failure> {
         let sql = "WITH next AS MATERIALIZED (
-                SELECT topic, id FROM kept WHERE topic = ANY ($2) ORDER BY id LIMIT $3
+                SELECT ctid AS place FROM kept WHERE topic = ANY ($2) ORDER BY id LIMIT $3
             ), gone AS (
-                DELETE FROM kept k USING next n WHERE k.topic = n.topic AND k.id = n.id RETURNING k.*
+                DELETE FROM kept k USING next n WHERE k.ctid = n.place RETURNING k.*
             ), named AS MATERIALIZED (
                 SELECT nextval('message_ids') AS number, g.* FROM (SELECT * FROM gone ORDER BY id) g
             ), entered AS (

@@ -55,16 +55,15 @@ impl Tx<'_> {
         let sql = "WITH keys AS (
                 SELECT DISTINCT queue, key FROM unnest($1::bigint[], $2::bytea[]) AS k (queue, key)
             ), next AS MATERIALIZED (
-                SELECT p.queue, p.key, p.id FROM keys k CROSS JOIN LATERAL (
-                    SELECT queue, key, id FROM parked WHERE queue = k.queue AND key = k.key ORDER BY id LIMIT 1
+                SELECT p.place FROM keys k CROSS JOIN LATERAL (
+                    SELECT ctid AS place FROM parked WHERE queue = k.queue AND key = k.key ORDER BY id LIMIT 1
                 ) p
-                WHERE NOT EXISTS (SELECT FROM messages m WHERE m.queue = k.queue AND m.key = k.key)
-                    AND NOT EXISTS (
-                        SELECT FROM later l WHERE l.queue = k.queue AND l.key = k.key AND l.attempts > 0
-                    )
+                WHERE (SELECT true FROM messages m WHERE m.queue = k.queue AND m.key = k.key LIMIT 1) IS NULL
+                    AND (
+                        SELECT true FROM later l WHERE l.queue = k.queue AND l.key = k.key AND l.attempts > 0 LIMIT 1
+                    ) IS NULL
             ), gone AS (
-                DELETE FROM parked p USING next n WHERE p.queue = n.queue AND p.key = n.key AND p.id = n.id
-                RETURNING p.*
+                DELETE FROM parked p USING next n WHERE p.ctid = n.place RETURNING p.*
             ), entered AS (
                 INSERT INTO messages (queue, id, ready_at, at, fence, attempts, topic, key, meta, body)
                 SELECT queue, id, '-infinity', at, 0, 0, topic, key, meta, body FROM gone RETURNING queue, id

@@ -32,11 +32,11 @@ impl Tx<'_> {
             keys.add(self.read(row.try_get(0))?, &key);
         }
         let sql = "WITH due AS MATERIALIZED (
-                SELECT due, id FROM later
+                SELECT ctid AS place FROM later
                 WHERE due <= statement_timestamp() AND (key IS NULL OR attempts > 0)
                 ORDER BY due, id LIMIT $1 FOR UPDATE SKIP LOCKED
             ), gone AS (
-                DELETE FROM later l USING due d WHERE l.due = d.due AND l.id = d.id RETURNING l.*
+                DELETE FROM later l USING due d WHERE l.ctid = d.place RETURNING l.*
             ), entered AS (
                 INSERT INTO messages (queue, id, ready_at, at, fence, attempts, topic, key, meta, body, history)
                 SELECT queue, id, '-infinity', at, 0, attempts, topic, key, meta, body, history FROM gone
@@ -51,12 +51,13 @@ impl Tx<'_> {
         let query = self.query(sql).bind(most);
         let mut firsts = self.firsts(query).await?;
         let sql = "WITH due AS MATERIALIZED (
-                SELECT l.due, l.id FROM unnest($2::bigint[], $3::bytea[]) AS k (queue, key)
-                JOIN later l ON l.queue = k.queue AND l.key = k.key
-                WHERE l.due <= statement_timestamp() AND l.attempts = 0
-                ORDER BY l.due, l.id LIMIT $1 FOR UPDATE OF l SKIP LOCKED
+                SELECT l.place FROM unnest($2::bigint[], $3::bytea[]) AS k (queue, key) CROSS JOIN LATERAL (
+                    SELECT ctid AS place, due, id FROM later WHERE queue = k.queue AND key = k.key AND attempts = 0
+                    OFFSET 0 FOR UPDATE SKIP LOCKED
+                ) l
+                WHERE l.due <= statement_timestamp() ORDER BY l.due, l.id LIMIT $1
             ), gone AS (
-                DELETE FROM later l USING due d WHERE l.due = d.due AND l.id = d.id RETURNING l.*
+                DELETE FROM later l USING due d WHERE l.ctid = d.place RETURNING l.*
             )
             INSERT INTO parked (queue, key, id, at, topic, meta, body)
             SELECT queue, key, id, at, topic, meta, body FROM gone";

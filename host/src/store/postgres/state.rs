@@ -39,8 +39,9 @@ impl Tx<'_> {
         keys: &[StateKey],
     ) -> Result<HashMap<StateKey, i64>, Failure> {
         let sql = "SELECT k.place, s.version
-            FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (plugin, key, place)
-            JOIN state s ON s.plugin = k.plugin AND s.key = k.key";
+            FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (plugin, key, place) CROSS JOIN LATERAL (
+                SELECT version FROM state WHERE plugin = k.plugin AND key = k.key LIMIT 1
+            ) s";
         let query = self.query(sql).bind(plugins(keys)).bind(names(keys));
         let mut versions = HashMap::with_capacity(keys.len());
         for row in self.rows(query).await? {
@@ -58,8 +59,9 @@ impl Tx<'_> {
         keys: &[StateKey],
     ) -> Result<HashMap<StateKey, (Bytes, i64)>, Failure> {
         let sql = "SELECT k.place, s.version, s.value
-            FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (plugin, key, place)
-            JOIN state s ON s.plugin = k.plugin AND s.key = k.key";
+            FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (plugin, key, place) CROSS JOIN LATERAL (
+                SELECT version, value FROM state WHERE plugin = k.plugin AND key = k.key LIMIT 1
+            ) s";
         let query = self.query(sql).bind(plugins(keys)).bind(names(keys));
         let mut values = HashMap::with_capacity(keys.len());
         for row in self.rows(query).await? {
@@ -92,8 +94,12 @@ impl Tx<'_> {
             self.execute(query.bind(column)).await?;
         }
         if !gone.is_empty() {
-            let sql = "DELETE FROM state s USING unnest($1::text[], $2::text[]) AS k (plugin, key)
-                WHERE s.plugin = k.plugin AND s.key = k.key";
+            let sql = "WITH held AS MATERIALIZED (
+                    SELECT s.place FROM unnest($1::text[], $2::text[]) AS k (plugin, key) CROSS JOIN LATERAL (
+                        SELECT ctid AS place FROM state WHERE plugin = k.plugin AND key = k.key LIMIT 1
+                    ) s
+                )
+                DELETE FROM state s USING held h WHERE s.ctid = h.place";
             let query = self
                 .query(sql)
                 .bind(plugins(gone.iter().map(|row| &row.key)))

@@ -17,6 +17,10 @@ use crate::store::row::history_column;
 /// A longer delay is as good as this one, and moments don't overflow: a hundred years.
 const LONGEST_MS: i64 = 100 * 366 * 24 * 60 * 60 * 1000;
 
+/// A message whose lease was extended between the beginning of a statement and its turn has another place by then, and is
+/// found by the next statement. Leases are extended every few seconds at most, so twice is enough.
+const LOOKS: usize = 2;
+
 /// A new message in a queue (0: kept in its topic).
 #[derive(Debug, Clone)]
 pub(crate) struct NewRow {
@@ -136,60 +140,90 @@ impl Tx<'_> {
 
     /// Removes messages whose claims still hold; their numbers.
     pub(crate) async fn finish(&mut self, holds: &[Hold]) -> Result<HashSet<i64>, Failure> {
-        let sql = "DELETE FROM messages m
-            USING unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS h (queue, id, fence)
-            WHERE m.queue = h.queue AND m.id = h.id AND m.fence = h.fence RETURNING m.id";
-        let Holds {
-            queues,
-            ids,
-            fences,
-        } = Holds::new(holds);
-        let query = self.query(sql).bind(queues).bind(ids).bind(fences);
-        self.ids(query).await
+        // The fences once more, for servers that take a row by its place whatever became of it while they waited for it.
+        let sql = "DELETE FROM messages WHERE ctid = ANY (ARRAY(
+                SELECT m.place FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS h (queue, id, fence)
+                CROSS JOIN LATERAL (
+                    SELECT ctid AS place FROM messages WHERE queue = h.queue AND id = h.id AND fence = h.fence LIMIT 1
+                ) m
+            )) AND fence = ANY ($4) RETURNING id";
+        let mut done = HashSet::with_capacity(holds.len());
+        for _ in 0..LOOKS {
+            let left: Vec<&Hold> = holds.iter().filter(|it| !done.contains(&it.id)).collect();
+            if left.is_empty() {
+                break;
+            }
+            let Holds {
+                queues,
+                ids,
+                fences,
+            } = Holds::new(left);
+            let mut different = fences.clone();
+            different.sort_unstable();
+            different.dedup();
+            let query = self.query(sql).bind(queues).bind(ids).bind(fences);
+            done.extend(self.ids(query.bind(different)).await?);
+        }
+        Ok(done)
     }
 
     /// Has messages come again whose claims still hold, with the attempt counted: those without a delay in their place,
     /// the others later; their numbers.
     pub(crate) async fn retry(&mut self, rows: &[RetryRow]) -> Result<HashSet<i64>, Failure> {
-        let (now, later): (Vec<&RetryRow>, Vec<&RetryRow>) =
-            rows.iter().partition(|row| row.after_ms == 0);
-        let histories = |rows: &[&RetryRow]| -> Vec<String> {
-            let column = |row: &&RetryRow| history_column(&row.history);
-            rows.iter().map(column).collect()
-        };
-        let mut done = HashSet::new();
-        if !now.is_empty() {
-            let sql = "UPDATE messages m
-                SET ready_at = '-infinity', fence = 0, attempts = m.attempts + 1, history = h.history
-                FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) AS h (queue, id, fence, history)
-                WHERE m.queue = h.queue AND m.id = h.id AND m.fence = h.fence RETURNING m.id";
-            let holds = Holds::new(now.iter().map(|row| &row.hold));
-            let query = self.query(sql).bind(holds.queues).bind(holds.ids);
-            let query = query.bind(holds.fences).bind(histories(&now));
-            done.extend(self.ids(query).await?);
-        }
-        if !later.is_empty() {
-            let sql = "WITH gone AS (
-                    DELETE FROM messages m
-                    USING unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
-                        AS h (queue, id, fence, delay, history)
-                    WHERE m.queue = h.queue AND m.id = h.id AND m.fence = h.fence
-                    RETURNING m.id, m.queue, m.at, m.attempts, m.topic, m.key, m.meta, m.body, h.delay, h.history
-                )
-                INSERT INTO later (due, id, queue, at, attempts, topic, key, meta, body, history)
-                SELECT statement_timestamp() + delay * interval '1 millisecond', id, queue, at, attempts + 1,
-                    topic, key, meta, body, history
-                FROM gone RETURNING id";
-            let holds = Holds::new(later.iter().map(|row| &row.hold));
-            let delays: Vec<i64> = later
-                .iter()
-                .map(|row| row.after_ms.min(LONGEST_MS))
-                .collect();
-            let query = self.query(sql).bind(holds.queues).bind(holds.ids);
-            let query = query.bind(holds.fences).bind(delays);
-            done.extend(self.ids(query.bind(histories(&later))).await?);
+        let mut done = HashSet::with_capacity(rows.len());
+        for _ in 0..LOOKS {
+            let left = rows.iter().filter(|row| !done.contains(&row.hold.id));
+            let (now, later): (Vec<&RetryRow>, Vec<&RetryRow>) =
+                left.partition(|row| row.after_ms == 0);
+            if !now.is_empty() {
+                done.extend(self.retry_now(&now).await?);
+            }
+            if !later.is_empty() {
+                done.extend(self.retry_later(&later).await?);
+            }
         }
         Ok(done)
+    }
+
+    async fn retry_now(&mut self, rows: &[&RetryRow]) -> Result<HashSet<i64>, Failure> {
+        let sql = "WITH held AS MATERIALIZED (
+                SELECT m.place, h.fence, h.history
+                FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[]) AS h (queue, id, fence, history)
+                CROSS JOIN LATERAL (
+                    SELECT ctid AS place FROM messages WHERE queue = h.queue AND id = h.id AND fence = h.fence LIMIT 1
+                ) m
+            )
+            UPDATE messages m
+            SET ready_at = '-infinity', fence = 0, attempts = m.attempts + 1, history = h.history
+            FROM held h WHERE m.ctid = h.place AND m.fence = h.fence RETURNING m.id";
+        let holds = Holds::new(rows.iter().map(|row| &row.hold));
+        let query = self.query(sql).bind(holds.queues).bind(holds.ids);
+        let query = query.bind(holds.fences).bind(histories(rows));
+        self.ids(query).await
+    }
+
+    async fn retry_later(&mut self, rows: &[&RetryRow]) -> Result<HashSet<i64>, Failure> {
+        let sql = "WITH held AS MATERIALIZED (
+                SELECT m.place, h.fence, h.delay, h.history
+                FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
+                    AS h (queue, id, fence, delay, history)
+                CROSS JOIN LATERAL (
+                    SELECT ctid AS place FROM messages WHERE queue = h.queue AND id = h.id AND fence = h.fence LIMIT 1
+                ) m
+            ), gone AS (
+                DELETE FROM messages m USING held h WHERE m.ctid = h.place AND m.fence = h.fence
+                RETURNING m.id, m.queue, m.at, m.attempts, m.topic, m.key, m.meta, m.body, h.delay, h.history
+            )
+            INSERT INTO later (due, id, queue, at, attempts, topic, key, meta, body, history)
+            SELECT statement_timestamp() + delay * interval '1 millisecond', id, queue, at, attempts + 1,
+                topic, key, meta, body, history
+            FROM gone RETURNING id";
+        let holds = Holds::new(rows.iter().map(|row| &row.hold));
+        let delays = rows.iter().map(|row| row.after_ms.min(LONGEST_MS));
+        let delays: Vec<i64> = delays.collect();
+        let query = self.query(sql).bind(holds.queues).bind(holds.ids);
+        let query = query.bind(holds.fences).bind(delays);
+        self.ids(query.bind(histories(rows))).await
     }
 
     /// Reads numbers.
@@ -211,4 +245,9 @@ impl Tx<'_> {
         let firsts: Result<Vec<First>, _> = rows.iter().map(first).collect();
         self.read(firsts)
     }
+}
+
+fn histories(rows: &[&RetryRow]) -> Vec<String> {
+    let column = |row: &&RetryRow| history_column(&row.history);
+    rows.iter().map(column).collect()
 }
