@@ -45,12 +45,7 @@ pub(crate) fn beside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 
 fn make_way() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(
-        std::env::var("SANDBAR_NICE")
-            .ok()
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(MAKES_WAY),
-    ) {
+    if let Err(error) = rustix::process::nice(MAKES_WAY) {
         tracing::debug!(%error, "compiling does not make way for messages");
     }
 }
