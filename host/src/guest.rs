@@ -5,6 +5,7 @@
 //! took too long or wanted too much memory is never used again. Nothing here knows brokers, files or configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use wasmtime::component::Linker;
@@ -93,6 +94,10 @@ impl std::fmt::Debug for Instance {
         f.write_str("Instance")
     }
 }
+
+/// What the host itself ends when the time is over, such as a request, is ended before the guest that waits for it, which
+/// may then say what it makes of that.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// What belongs to one instance.
 pub(crate) struct State {
@@ -359,16 +364,48 @@ impl Instance {
 impl State {
     /// An error when the time of the call is over; asked at ticks of the clock.
     fn check_time(&mut self) -> Result<(), OutOfTime> {
-        let now = Instant::now();
+        let (now, over) = (Instant::now(), self.out_of_time());
+        // The clock meets such a call for the first time after more than one and at most two ticks.
+        let met = || now + over.time.saturating_sub(TICK * 3 / 2);
+        if now >= *self.deadline.get_or_insert_with(met) {
+            return Err(over);
+        }
+        Ok(())
+    }
+
+    fn out_of_time(&self) -> OutOfTime {
         let (limit, time) = match &self.call {
             Some(_) => (Limit::Time, self.limits.time),
             None => (Limit::LoadTime, self.limits.load_time),
         };
-        // The clock meets such a call for the first time after more than one and at most two ticks.
-        let met = || now + time.saturating_sub(TICK * 3 / 2);
-        if now >= *self.deadline.get_or_insert_with(met) {
-            return Err(OutOfTime { limit, time });
+        OutOfTime { limit, time }
+    }
+
+    /// When what may wait is broken off.
+    fn ends(&self) -> Ends {
+        Ends {
+            at: self.deadline.map(|deadline| deadline + GRACE),
+            over: self.out_of_time(),
         }
-        Ok(())
+    }
+}
+
+/// The end of something that may wait. The ticks of the clock meet only guests that run: one that waits for what nobody
+/// ends, such as a clock, is broken off from outside, and its instance with it.
+struct Ends {
+    at: Option<Instant>,
+    over: OutOfTime,
+}
+
+impl Ends {
+    async fn of<T>(
+        self,
+        waiting: impl Future<Output = wasmtime::Result<T>>,
+    ) -> wasmtime::Result<T> {
+        let Some(at) = self.at else {
+            return waiting.await;
+        };
+        let ended = tokio::time::timeout_at(at, waiting).await;
+        ended.unwrap_or_else(|_| Err(self.over.into()))
     }
 }

@@ -49,7 +49,44 @@ impl Default for Raw {
     }
 }
 
+/// Clocks of WASI, which can be waited for.
+const SLEEP: &str = "
+    package test:more;
+    world more {
+        include sandbar:messaging/plugin@0.1.0;
+        import wasi:io/poll@0.2.6;
+        import wasi:clocks/monotonic-clock@0.2.6;
+    }
+    package wasi:io@0.2.6 {
+        interface poll {
+            resource pollable {
+                block: func();
+            }
+        }
+    }
+    package wasi:clocks@0.2.6 {
+        interface monotonic-clock {
+            use wasi:io/poll@0.2.6.{pollable};
+            subscribe-duration: func(when: u64) -> pollable;
+        }
+    }";
+
 impl Raw {
+    /// One that can sleep for ten hours, with `(call $sleep)`.
+    #[must_use]
+    pub fn sleeper() -> Self {
+        Self {
+            imports: r#"
+                (import "wasi:clocks/monotonic-clock@0.2.6" "subscribe-duration"
+                    (func $wait (param i64) (result i32)))
+                (import "wasi:io/poll@0.2.6" "[method]pollable.block" (func $block (param i32)))"#
+                .to_owned(),
+            more: "(func $sleep (call $block (call $wait (i64.const 36000000000000))))".to_owned(),
+            wit: SLEEP.to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// The component.
     ///
     /// # Panics

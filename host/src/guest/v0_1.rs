@@ -148,7 +148,11 @@ impl World {
     pub(super) async fn instantiate(pre: &Pre, store: &mut Store<State>) -> wasmtime::Result<Self> {
         match pre {
             Pre::Direct(pre) => pre.instantiate(store).map(Self::Direct),
-            Pre::Suspending(pre) => pre.instantiate_async(store).await.map(Self::Suspending),
+            Pre::Suspending(pre) => {
+                let ends = store.data().ends();
+                let started = ends.of(pre.instantiate_async(store)).await;
+                started.map(Self::Suspending)
+            }
         }
     }
 
@@ -163,7 +167,8 @@ impl World {
             }
             Self::Suspending(guest) => {
                 let handler = guest.sandbar_messaging_handler();
-                translate!(exported, routes handler.call_routes(store).await?)
+                let ends = store.data().ends();
+                translate!(exported, routes ends.of(handler.call_routes(store)).await?)
             }
         })
     }
@@ -180,7 +185,8 @@ impl World {
             // Apart, since it is large: it would make every future that leads here as large, those of guests that never
             // suspend as well.
             Self::Suspending(guest) => {
-                Box::pin(suspending(guest, store, message, circumstances)).await
+                let ends = store.data().ends();
+                Box::pin(ends.of(suspending(guest, store, message, circumstances))).await
             }
         }
     }

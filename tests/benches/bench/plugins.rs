@@ -7,7 +7,7 @@ use sandbar::backend::{LocalBackend, MemoryBackend, Outgoing};
 use sandbar::client::Client;
 use sandbar::message::{Message, Payload};
 use sandbar_tests::guests::version;
-use sandbar_tests::process::Folder;
+use sandbar_tests::process::{Folder, binary};
 
 use super::components::{many, topic};
 use super::driver::{Handler, Load, Work, drive, host, stop};
@@ -33,6 +33,8 @@ pub(crate) fn run(settings: &Settings) -> Section {
         table.row(row);
     }
     section.table(table);
+    // Built before any clock starts.
+    assert!(binary().is_file());
     let (mut table, mut least) = (Table::new(KEPT), 0.0);
     for count in counts {
         let kept = keep(*count, settings.pick(10, 1));

@@ -28,6 +28,18 @@ async fn endless_loop() -> Outcome {
     Ok(())
 }
 
+/// It waits for what nobody ends, and runs no instruction meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endless_sleep() -> Outcome {
+    let kept = Neighbourhood::raw_spoils(&Raw {
+        handle: "(call $sleep) (i32.const 1024)".to_owned(),
+        ..Raw::sleeper()
+    })
+    .await?;
+    ended(&kept, Reason::Timeout, "longer than 500ms");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_by_growing() -> Outcome {
     let handle = "(loop $more

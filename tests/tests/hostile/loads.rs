@@ -48,6 +48,22 @@ async fn endless_loop_at_the_start() -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endless_sleep_in_routes() -> Outcome {
+    let raw = Raw {
+        routes: "(call $sleep) (i32.const 64)".to_owned(),
+        ..Raw::sleeper()
+    };
+    refused(&raw.component(), "longer than 1.5s").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endless_sleep_at_the_start() -> Outcome {
+    let mut raw = Raw::sleeper();
+    raw.more.push_str("(start $sleep)");
+    refused(&raw.component(), "longer than 1.5s").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trap_at_the_start() -> Outcome {
     let raw = Raw {
         more: "(func $start (unreachable)) (start $start)".to_owned(),
