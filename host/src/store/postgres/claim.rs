@@ -12,6 +12,7 @@ use std::sync::Arc;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
+use super::write::LOOKS;
 use super::{Failure, First, Tx};
 use crate::message::Message;
 use crate::store::{History, row};
@@ -157,13 +158,16 @@ impl Tx<'_> {
             FROM held h WHERE m.ctid = h.place";
         let delays: Vec<i64> = holds.iter().map(|(_, delay)| *delay).collect();
         let holds = Holds::new(holds.iter().map(|(hold, _)| hold));
-        let query = self
-            .query(sql)
-            .bind(holds.queues)
-            .bind(holds.ids)
-            .bind(holds.fences)
-            .bind(delays);
-        self.execute(query).await.map(drop)
+        // What was released no longer holds, so that the next look is for the rest.
+        let (mut released, all) = (0, holds.ids.len() as u64);
+        for _ in 0..LOOKS {
+            if released < all {
+                let query = self.query(sql).bind(&holds.queues).bind(&holds.ids);
+                let query = query.bind(&holds.fences).bind(&delays);
+                released += self.execute(query).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Moves the ends of leases to so much later than now; the messages whose claims still hold.

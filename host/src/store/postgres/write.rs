@@ -19,7 +19,7 @@ const LONGEST_MS: i64 = 100 * 366 * 24 * 60 * 60 * 1000;
 
 /// A message whose lease was extended between the beginning of a statement and its turn has another place by then, and is
 /// found by the next statement. Leases are extended every few seconds at most, so twice is enough.
-const LOOKS: usize = 2;
+pub(super) const LOOKS: usize = 2;
 
 /// A new message in a queue (0: kept in its topic).
 #[derive(Debug, Clone)]
