@@ -15,7 +15,6 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(refused) => return refused,
     };
-    sandbar::guest::compile_beside_messages();
     let ended = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(sandbar::guest::STACKS.end() + (2 << 20))

@@ -44,6 +44,7 @@ const QUAKES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/quakes.wasm"));
 
 impl Demo {
     pub(super) async fn run(self) -> anyhow::Result<Ended> {
+        sandbar::guest::compile_beside_messages();
         let mut signals = Signals::new()?;
         let folder = tempfile::Builder::new().prefix("sandbar-demo-").tempdir()?;
         let mut broker =

@@ -45,6 +45,7 @@ impl Run {
         if plugins.is_empty() && !config.data.value.join("plugins").is_dir() {
             return Err(nothing(&config).into());
         }
+        sandbar::guest::compile_beside_messages();
         let mut signals = Signals::new()?;
         let admin = match config.admin()? {
             Some(options) => Some(Admin::start(options).await?),
