@@ -131,6 +131,11 @@ impl SetClock {
         self.now_ms.send_replace(now_ms);
     }
 
+    /// Forgets what was waited for, so that [`Self::awaits`] is about what is waited for from now on.
+    pub fn forget(&self) {
+        self.awaited_ms.send_replace(0);
+    }
+
     /// Returns when that time is what somebody waits for.
     ///
     /// # Panics
@@ -149,9 +154,10 @@ impl Clock for SetClock {
     }
 
     async fn until(&self, at_ms: i64) {
-        self.awaited_ms.send_replace(at_ms);
         let mut time = self.now_ms.subscribe();
         let began_ms = *time.borrow_and_update();
+        // Only now, so that whoever hears of it and sets the clock back is noticed.
+        self.awaited_ms.send_replace(at_ms);
         time.wait_for(|now| *now >= at_ms || *now < began_ms)
             .await
             .unwrap();
