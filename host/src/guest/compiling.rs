@@ -2,6 +2,7 @@
 //!
 //! Cranelift cannot be interrupted and does not say what it will need. So its memory is estimated before it begins, and a
 //! compilation that takes too long is given up: it goes on, what it makes is dropped, and no other begins before its end.
+//! What compiles has a lower priority than what serves.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -30,7 +31,7 @@ pub fn compile_beside_messages() -> bool {
     threads.build_global().is_ok()
 }
 
-/// Does it on a thread of its own that makes way as well.
+/// Does it on a thread of its own that makes way as well; one that is used again could not get its priority back.
 pub(crate) fn beside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {

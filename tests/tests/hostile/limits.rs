@@ -79,23 +79,6 @@ fn dead(error: &'static str) -> Ends {
     Ends::Dead(Reason::Limit, error)
 }
 
-/// A clock that can be waited for, which takes a handle.
-const CLOCK: &str = "
-    package test:more;
-    world more {
-        include sandbar:messaging/plugin@0.1.0;
-        import wasi:clocks/monotonic-clock@0.2.6;
-    }
-    package wasi:io@0.2.6 {
-        interface poll { resource pollable; }
-    }
-    package wasi:clocks@0.2.6 {
-        interface monotonic-clock {
-            use wasi:io/poll@0.2.6.{pollable};
-            subscribe-duration: func(when: u64) -> pollable;
-        }
-    }";
-
 fn many_instances() -> Result<Vec<u8>, Failure> {
     let instances = "(core instance (instantiate $m))".repeat(100);
     Ok(wat::parse_str(format!(
@@ -175,12 +158,9 @@ fn cases() -> Result<Vec<Case>, Failure> {
         case(
             L::Resources,
             By::Raw(Raw {
-                wit: CLOCK.to_owned(),
-                ..imports(
-                    r#"(import "wasi:clocks/monotonic-clock@0.2.6" "subscribe-duration"
-                        (func $wait (param i64) (result i32)))"#,
-                    "(loop $more (drop (call $wait (i64.const 1))) (br $more)) (unreachable)",
-                )
+                // A clock that can be waited for takes a handle.
+                handle: "(loop $more (drop (call $wait (i64.const 1))) (br $more)) (unreachable)".to_owned(),
+                ..Raw::sleeper()
             }),
             |limits| limits.resources = 7,
             dead("it wanted more handles and `limits.resources` is 7"),

@@ -18,21 +18,16 @@ pub(super) struct Bulks {
     pub(super) state: Bulk,
     pub(super) forget: Bulk,
     pub(super) dead_letters: Bulk,
-    /// The whole transaction of one message that caused another one.
-    pub(super) step: Arc<str>,
 }
-
-/// Messages that have ended, as a list in JSON.
-pub(super) const DELETE: &str = "DELETE FROM messages WHERE id IN (SELECT value FROM json_each(?))";
 
 impl Bulks {
     pub(super) fn new() -> Self {
-        let head =
-            "INSERT INTO messages (id, queue, due, attempts, at, topic, key, meta, body) VALUES ";
-        let row = "(?, ?, ?, 0, ?, ?, ?, ?, ?)";
         Self {
-            messages: Bulk::new(head, row, ""),
-            step: format!("BEGIN IMMEDIATE; {head}{row}; {DELETE}; COMMIT").into(),
+            messages: Bulk::new(
+                "INSERT INTO messages (id, queue, due, attempts, at, topic, key, meta, body) VALUES ",
+                "(?, ?, ?, 0, ?, ?, ?, ?, ?)",
+                "",
+            ),
             state: Bulk::new(
                 "INSERT INTO state (plugin, key, value) VALUES ",
                 "(?, ?, ?)",

@@ -5,9 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sqlx::AssertSqlSafe;
 
-use super::bulk::DELETE;
 use super::row::{Columns, history_column};
 use super::{Database, Failure};
 use crate::store::{History, KeptLetter};
@@ -36,10 +34,10 @@ impl Batch {
             && self.undead.is_empty()
     }
 
-    /// New messages and ends, if it is nothing else.
-    fn plain(&self) -> Option<(&[NewRow], &[u64])> {
+    /// Whether one statement writes all of it, which then is a transaction by itself.
+    fn is_one_statement(&self) -> bool {
         let rest = self.retries.len() + self.state.len() + self.dead.len() + self.undead.len();
-        (rest == 0).then_some((&self.inserts, &self.deletes))
+        rest == 0 && (self.inserts.is_empty() || self.inserts.len() == 1 && self.deletes.is_empty())
     }
 }
 
@@ -81,8 +79,13 @@ impl Database {
 
     async fn try_apply(&mut self, batch: &Batch) -> Result<(), sqlx::Error> {
         let connection = &mut self.connection;
-        // A statement more is two changes of threads more. One is a transaction by itself.
-        let alone = matches!(batch.plain(), Some(([], _) | ([_], [])));
+        // A statement more is two changes of threads more.
+        let alone = batch.is_one_statement();
+        if !alone {
+            sqlx::query("BEGIN IMMEDIATE")
+                .execute(&mut *connection)
+                .await?;
+        }
         let bind = |query: super::bulk::Binding, row: &NewRow| {
             let columns = &row.columns;
             query
@@ -95,23 +98,12 @@ impl Database {
                 .bind(columns.meta.clone())
                 .bind(columns.body.to_vec())
         };
-        if let Some(([row], deletes @ [_, ..])) = batch.plain() {
-            let step = sqlx::query(AssertSqlSafe(self.bulks.step.clone()));
-            let step = bind(step, row).bind(list(deletes.iter().map(u64::to_string)));
-            step.execute(connection).await?;
-            return Ok(());
-        }
-        if !alone {
-            sqlx::query("BEGIN IMMEDIATE")
-                .execute(&mut *connection)
-                .await?;
-        }
         self.bulks
             .messages
             .write(connection, &batch.inserts, bind)
             .await?;
         if !batch.deletes.is_empty() {
-            sqlx::query(DELETE)
+            sqlx::query("DELETE FROM messages WHERE id IN (SELECT value FROM json_each(?))")
                 .bind(list(batch.deletes.iter().map(u64::to_string)))
                 .execute(&mut *connection)
                 .await?;
