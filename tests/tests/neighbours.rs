@@ -3,6 +3,8 @@
 //! The neighbour is asked one question after the other, without the sin and beside it, in turns; the times are printed, not
 //! asserted. `SANDBAR_TEST_NEIGHBOURS` is how many questions are asked in each turn.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sandbar::backend::{Opened, open};
@@ -17,6 +19,7 @@ use sandbar_tests::raw::{Raw, TOPIC};
 use sandbar_tests::settings::chosen;
 use sandbar_tests::traffic::SOON;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 /// What is done with it, how often, and what it is called.
 const SINS: [(&str, &str, &str); 10] = [
@@ -76,34 +79,42 @@ async fn ask(host: &Host, topic: &str, content: &str) -> Outcome {
     Ok(())
 }
 
+/// How long each of so many questions took. Whoever asks is a task beside those of the host, as one that serves a connection
+/// would be: a thread of its own would be one more than there are cores, and wait for one of them.
 async fn times(host: &Host, count: usize) -> Result<Vec<Duration>, Failure> {
-    let mut times = Vec::with_capacity(count);
-    for _ in 0..count {
-        let began = Instant::now();
-        ask(host, "echo", "are you there?").await?;
-        times.push(began.elapsed());
-        tokio::time::sleep(Duration::from_micros(500)).await;
-    }
-    Ok(times)
+    let host = host.clone();
+    let asked = tokio::spawn(async move {
+        let mut times = Vec::with_capacity(count);
+        for _ in 0..count {
+            let began = Instant::now();
+            ask(&host, "echo", "are you there?").await?;
+            times.push(began.elapsed());
+            tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+        Ok(times)
+    });
+    AbortOnDropHandle::new(asked).await?
 }
 
-/// Commits it again and again as long as the neighbour is asked.
+/// Commits it again and again as long as the neighbour is asked. Returns how often, too.
 async fn beside(
     host: &Host,
-    topic: &str,
-    content: &str,
+    (topic, content): (&'static str, &'static str),
     count: usize,
-) -> Result<Vec<Duration>, Failure> {
-    let sins = async {
+) -> Result<(Vec<Duration>, usize), Failure> {
+    let committed = Arc::new(AtomicUsize::new(0));
+    let (sinner, counter) = (host.clone(), committed.clone());
+    let sins = tokio::spawn(async move {
         loop {
-            if let Err(error) = ask(host, topic, content).await {
+            if let Err(error) = ask(&sinner, topic, content).await {
                 return error;
             }
+            counter.fetch_add(1, Ordering::Relaxed);
         }
-    };
+    });
     tokio::select! {
-        error = sins => Err(error),
-        times = times(host, count) => times,
+        error = AbortOnDropHandle::new(sins) => Err(error?),
+        times = times(host, count) => Ok((times?, committed.load(Ordering::Relaxed))),
     }
 }
 
@@ -130,15 +141,17 @@ async fn each_sin_costs_the_sinner_and_leaves_nothing() -> Outcome {
     let mut resident = Vec::new();
     for round in 0..3 {
         for (what, topic, content) in &sins {
-            let (mut without, mut with) = (Vec::new(), Vec::new());
+            let (mut without, mut with, mut committed) = (Vec::new(), Vec::new(), 0);
             for _ in 0..2 {
                 without.extend(times(&host, count / 2).await?);
-                with.extend(beside(&host, topic, content, count / 2).await?);
+                let (times, sins) = beside(&host, (topic, content), count / 2).await?;
+                with.extend(times);
+                committed += sins;
             }
             let (before, during) = (at(&mut without, 99), at(&mut with, 99));
             let ratio = during.as_secs_f64() / before.as_secs_f64();
             println!(
-                "{round} {what}: p50 {:?} -> {:?}, p99 {before:?} -> {during:?}, {ratio:.2}x",
+                "{round} {what}: p50 {:?} -> {:?}, p99 {before:?} -> {during:?}, {ratio:.2}x, {committed} sins",
                 at(&mut without, 50),
                 at(&mut with, 50),
             );
