@@ -211,7 +211,7 @@ impl Postgres {
         let done = lines.any(|line| line.is_ok_and(|line| line == "done"));
         let session = Session {
             child,
-            _stdin: stdin,
+            stdin: Some(stdin),
         };
         done.then_some(session)
     }
@@ -282,7 +282,21 @@ impl Drop for Postgres {
 #[derive(Debug)]
 pub struct Session {
     child: Child,
-    _stdin: ChildStdin,
+    stdin: Option<ChildStdin>,
+}
+
+impl Session {
+    /// Does these statements as well, and ends.
+    ///
+    /// # Panics
+    /// When it has ended already.
+    pub fn end(mut self, sql: &str) {
+        let mut stdin = self.stdin.take().expect("it goes on until here");
+        writeln!(stdin, "{sql};").expect("it reads");
+        drop(stdin);
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "{sql}");
+    }
 }
 
 impl Drop for Session {

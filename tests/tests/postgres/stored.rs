@@ -67,6 +67,48 @@ async fn reads_are_guarded_as_well_as_writes() -> Outcome {
     Ok(())
 }
 
+/// Somebody who knows nothing of the locks of hosts writes a value between the look at it and the write: that is a conflict as
+/// well, and the message comes again.
+#[tokio::test]
+async fn a_value_that_came_from_elsewhere_meanwhile_is_a_conflict() -> Outcome {
+    let Some(server) = Postgres::shared() else {
+        return Ok(());
+    };
+    let options = options(server);
+    let a = host(&options).await?;
+    let queue = a.queue("q", &["t"]).await?;
+    a.send("t", &["1"]).await?;
+    let one = a.one(&queue).await?;
+    let read = a.store.state_get("p", "k").await?.version;
+    let one = one.settle(
+        Verdict::Ack,
+        writing(&[("k", read)], &[("k", Some("ours"))]),
+    );
+    let other = server.session(&format!(
+        "BEGIN; INSERT INTO {}.state (plugin, key, version, value) VALUES ('p', 'k', 7, 'theirs')",
+        options.schema
+    ));
+    let settling = a.backend.settle(vec![one]);
+    let waits = "SELECT count(*) FROM pg_stat_activity \
+                 WHERE wait_event = 'transactionid' AND query LIKE 'INSERT INTO state%'";
+    let until = Instant::now() + SOON;
+    while server.psql(waits) == "0" {
+        assert!(Instant::now() < until, "it writes the same key");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    other.end("COMMIT");
+    assert_eq!(settling.await, [Err(SettleError::Conflict)]);
+    let found = a.store.state_get("p", "k").await?;
+    assert_eq!(found.value.as_deref(), Some(&b"theirs"[..]));
+    // Once more, with what is there now, which is then changed and removed.
+    let again = a.one(&queue).await?;
+    let changes = writing(&[("k", found.version)], &[("k", Some("ours"))]);
+    a.settle(again.settle(Verdict::Ack, changes)).await?;
+    let found = a.store.state_get("p", "k").await?;
+    assert_eq!(found.value.as_deref(), Some(&b"ours"[..]));
+    a.nothing(&queue).await
+}
+
 /// Messages without a queue are bounded in number, and forgotten after their time.
 #[tokio::test]
 async fn kept_messages_are_bounded() -> Outcome {

@@ -19,6 +19,8 @@ use crate::store::{History, KeptLetter};
 pub(super) struct Plan<'c> {
     units: Vec<Unit<'c>>,
     rows: Vec<Row>,
+    /// Keys that were read and have no value.
+    absent: HashSet<StateKey>,
 }
 
 /// A message that is published, or a settlement with all that it caused.
@@ -75,6 +77,7 @@ impl<'c> Plan<'c> {
         let mut plan = Self {
             units: Vec::new(),
             rows: Vec::new(),
+            absent: HashSet::new(),
         };
         let mut room = most_kept.saturating_sub(inner.kept);
         for call in calls {
@@ -216,7 +219,9 @@ impl<'c> Plan<'c> {
     }
 
     /// Refuses what read something else than what is there, one settlement after the other.
-    pub(super) fn check(&mut self, mut versions: HashMap<StateKey, i64>) {
+    pub(super) fn check(&mut self, reads: Vec<StateKey>, mut versions: HashMap<StateKey, i64>) {
+        let absent = reads.into_iter().filter(|key| !versions.contains_key(key));
+        self.absent = absent.collect();
         for unit in &mut self.units {
             let (Some(settling), Ok(_)) = (unit.settling, &unit.result) else {
                 continue;
@@ -342,13 +347,14 @@ impl<'c> Plan<'c> {
         self.settlements().filter_map(letter).collect()
     }
 
-    /// The values of state, the last one of each key.
-    pub(super) fn state(&self) -> Vec<&'c StateRow> {
+    /// The values of state, the last one of each key: those of keys that have none yet, and the others.
+    pub(super) fn state(&self) -> (Vec<&'c StateRow>, Vec<&'c StateRow>) {
         let rows: HashMap<&StateKey, &StateRow> = self
             .settlements()
             .flat_map(|settling| settling.writes.iter().map(|row| (&row.key, row)))
             .collect();
-        rows.into_values().collect()
+        rows.into_values()
+            .partition(|row| row.value.is_some() && self.absent.contains(&row.key))
     }
 
     /// What each call gets.

@@ -214,7 +214,7 @@ async fn carry_out(
         tx.lock_state(&plugins).await?;
         let reads = plan.reads();
         let versions = tx.versions(&reads).await?;
-        plan.check(versions);
+        plan.check(reads, versions);
     }
     let keys = plan.keys();
     if !keys.is_empty() {
@@ -264,9 +264,12 @@ async fn carry_out(
     if !letters.is_empty() {
         tx.bury(&letters).await?;
     }
-    let state = plan.state();
-    if !state.is_empty() {
-        tx.write_state(&state).await?;
+    let (new, others) = plan.state();
+    if !new.is_empty() {
+        tx.add_state(&new).await?;
+    }
+    if !others.is_empty() {
+        tx.write_state(&others).await?;
     }
 
     let delays = later.iter().map(|row| row.delay_ms);

@@ -157,7 +157,7 @@ impl Bare {
                 value: Some(value),
             };
             let rows: Vec<StateRow> = keys.into_iter().zip(values).map(row).collect();
-            tx.write_state(&rows.iter().collect::<Vec<_>>()).await?;
+            tx.add_state(&rows.iter().collect::<Vec<_>>()).await?;
         }
         Ok(tx.commit().await.map_err(Failure::from)?)
     }

@@ -39,7 +39,10 @@ impl Failure {
         let says = database.message();
         // https://www.postgresql.org/docs/current/errcodes-appendix.html
         match &*code {
-            "40001" | "40P01" | "55P03" | "57014" => Self::Again(format!("{place}: {says}")),
+            // 23505: a row came from elsewhere after it was looked for.
+            "40001" | "40P01" | "55P03" | "57014" | "23505" => {
+                Self::Again(format!("{place}: {says}"))
+            }
             "53300" => Self::Lost(format!(
                 "{place} has no connection left: {says}; raise max_connections, or give each host fewer"
             )),

@@ -74,6 +74,14 @@ impl Tx<'_> {
         Ok(values)
     }
 
+    /// Adds values of keys that have none, as [`Tx::versions`] found in this transaction: half the work of looking each of
+    /// them up once more.
+    pub(crate) async fn add_state(&mut self, rows: &[&StateRow]) -> Result<(), Failure> {
+        let sql = "INSERT INTO state (plugin, key, version, value)
+            SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[])";
+        self.put_state(sql, rows).await
+    }
+
     /// Writes values, at most one for each key.
     pub(crate) async fn write_state(&mut self, rows: &[&StateRow]) -> Result<(), Failure> {
         let (values, gone): (Vec<&StateRow>, Vec<&StateRow>) =
@@ -82,16 +90,7 @@ impl Tx<'_> {
             let sql = "INSERT INTO state (plugin, key, version, value)
                 SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[])
                 ON CONFLICT (plugin, key) DO UPDATE SET version = excluded.version, value = excluded.value";
-            let column: Vec<&[u8]> = values
-                .iter()
-                .map(|row| row.value.as_deref().unwrap_or_default())
-                .collect();
-            let query = self
-                .query(sql)
-                .bind(plugins(values.iter().map(|row| &row.key)))
-                .bind(names(values.iter().map(|row| &row.key)))
-                .bind(values.iter().map(|row| row.version).collect::<Vec<_>>());
-            self.execute(query.bind(column)).await?;
+            self.put_state(sql, &values).await?;
         }
         if !gone.is_empty() {
             let sql = "WITH held AS MATERIALIZED (
@@ -107,6 +106,20 @@ impl Tx<'_> {
             self.execute(query).await?;
         }
         Ok(())
+    }
+
+    async fn put_state(&mut self, sql: &'static str, rows: &[&StateRow]) -> Result<(), Failure> {
+        let values = rows
+            .iter()
+            .map(|row| row.value.as_deref().unwrap_or_default());
+        let query = self
+            .query(sql)
+            .bind(plugins(rows.iter().map(|row| &row.key)))
+            .bind(names(rows.iter().map(|row| &row.key)))
+            .bind(rows.iter().map(|row| row.version).collect::<Vec<_>>());
+        self.execute(query.bind(values.collect::<Vec<&[u8]>>()))
+            .await
+            .map(drop)
     }
 
     /// Bytes of the keys and values of a plugin when these keys, each with its bytes, will have been written.
