@@ -419,3 +419,23 @@ pub(super) enum Attempt {
 pub(super) fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
 }
+
+/// The moment so much later; one more, since `now` is rounded down.
+pub(super) fn later(now: i64, after: Duration) -> i64 {
+    now.saturating_add(millis(after))
+        .saturating_add(i64::from(!after.is_zero()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_due_early() {
+        assert_eq!(later(7, Duration::ZERO), 7);
+        // The clock may have been a moment before 8.
+        assert_eq!(later(7, Duration::from_millis(150)), 158);
+        assert_eq!(later(7, Duration::from_nanos(1)), 9);
+        assert_eq!(later(7, Duration::MAX), i64::MAX);
+    }
+}

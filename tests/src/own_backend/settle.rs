@@ -2,17 +2,14 @@
 //!
 //! What a verdict means to a queue is here and nowhere else.
 
-use std::time::Duration;
-
 use sandbar::backend::{
     BackendError, Destination, Outgoing, SettleError, Settlement, Token, Verdict,
 };
-use sandbar::clock;
 use sandbar::store::StateEffects;
 
 use super::Inner;
 use super::change::Change;
-use super::table::Table;
+use super::table::{Table, later};
 
 impl Inner {
     /// Settles one delivery. When that fails, it is ready again at once.
@@ -60,7 +57,7 @@ fn changes(table: &mut Table, settlement: Settlement) -> Result<Vec<Change>, Set
             let (entry, _) = table.in_flight(token)?;
             changes.push(Change::Again {
                 id: token.id,
-                due_ms: due(after),
+                due_ms: later(after),
                 attempts: entry.attempts.saturating_add(1),
             });
         }
@@ -99,9 +96,4 @@ fn copy(table: &Table, token: Token) -> Result<Option<Outgoing>, SettleError> {
         key: entry.key.clone(),
         ..Outgoing::new((*entry.message).clone())
     }))
-}
-
-fn due(after: Duration) -> i64 {
-    let after = i64::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
-    clock::now_ms().saturating_add(after)
 }

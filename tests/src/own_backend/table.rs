@@ -164,12 +164,7 @@ impl Table {
             let text = format!("the broker holds {CAPACITY} messages; wait until they are handled");
             return Err(PublishError::Unavailable(text));
         }
-        let delay = i64::try_from(outgoing.delay.as_millis()).unwrap_or(i64::MAX);
-        // One more, since both the delay and the clock are rounded down.
-        let due_ms = match outgoing.delay.is_zero() {
-            true => 0,
-            false => clock::now_ms().saturating_add(delay).saturating_add(2),
-        };
+        let due_ms = later(outgoing.delay);
         let message = std::sync::Arc::new(outgoing.message);
         for place in places {
             self.last_id += 1;
@@ -255,4 +250,14 @@ impl Table {
             .cloned()
             .collect()
     }
+}
+
+/// The moment (milliseconds since 1970-01-01 UTC) so much later than now, 0 for at once.
+pub(super) fn later(after: Duration) -> i64 {
+    if after.is_zero() {
+        return 0;
+    }
+    let after = i64::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+    // One more, since the clock is rounded down.
+    clock::now_ms().saturating_add(after).saturating_add(1)
 }

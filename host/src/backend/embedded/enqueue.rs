@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::group::{Again, Call, Ended, Settled};
 use super::shared::{Inner, Shared};
-use crate::backend::table::{Plan, Stored, millis};
+use crate::backend::table::{Plan, Stored, later};
 use crate::backend::{
     Destination, Outgoing, PublishError, QueueName, Receipt, SettleError, Settlement, Token,
     Verdict,
@@ -186,7 +186,7 @@ impl Inner {
         let (again, letter) = match verdict {
             Verdict::Ack => (None, None),
             Verdict::Retry { after, failed } => {
-                let due = moment(now, millis(after)).max(1);
+                let due = later(now, after).max(1);
                 let history = item.failed(*failed);
                 (Some(Again { due, history }), None)
             }
@@ -286,7 +286,7 @@ impl Inner {
         let due = if outgoing.delay.is_zero() {
             0
         } else {
-            moment(now, millis(outgoing.delay))
+            later(now, outgoing.delay)
         };
         let value = Stored {
             message: Arc::new(outgoing.message),
@@ -327,10 +327,4 @@ impl Inner {
             queues: u32::try_from(plan.slots().len()).unwrap_or(u32::MAX),
         }
     }
-}
-
-/// So much later; one more, since `now` is rounded down.
-fn moment(now: i64, after: i64) -> i64 {
-    now.saturating_add(after)
-        .saturating_add(i64::from(after > 0))
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::Inner;
-use crate::backend::table::{Plan, Stored, millis};
+use crate::backend::table::{Plan, Stored, later};
 use crate::backend::{
     DeclaredQueue, Destination, Outgoing, PublishError, Queue, QueueSpec, Receipt, SettleError,
     Settlement, Verdict,
@@ -98,7 +98,7 @@ impl Inner {
             Verdict::Retry { after, failed } => {
                 let mut item = item;
                 item.value.history = Some(item.failed(*failed));
-                entry.fifo.retry(item, now.saturating_add(millis(after)));
+                entry.fifo.retry(item, later(now, after));
                 entry.hurry();
             }
             Verdict::DeadLetter(letter) => {
@@ -164,9 +164,7 @@ impl Inner {
 
     /// Puts an admitted message into its queues.
     pub(super) fn enter(&mut self, outgoing: Outgoing, plan: &Plan, now: i64) -> Receipt {
-        // One more, since `now` is rounded down.
-        let due = (!outgoing.delay.is_zero())
-            .then(|| now.saturating_add(millis(outgoing.delay)).saturating_add(1));
+        let due = (!outgoing.delay.is_zero()).then(|| later(now, outgoing.delay));
         let topic = outgoing.message.topic.clone();
         let value = Stored {
             message: Arc::new(outgoing.message),

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::arrived::Arrived;
 use super::outgoing::Parcel;
 use super::shared::{Feed, Shared};
-use crate::backend::table::{Carried as _, Entry, REFUSED_MS, millis};
+use crate::backend::table::{Carried as _, Entry, REFUSED_MS, later};
 use crate::backend::{
     Mode, Outgoing, PublishError, QueueName, SettleError, Settlement, Token, Verdict,
 };
@@ -279,9 +279,7 @@ impl Shared {
         if let Some(failed) = claimed.failed.take() {
             claimed.item.value = failed;
         }
-        // One more, since the present is rounded down.
-        let due = self.clock.now_ms().saturating_add(millis(after));
-        let due = due.saturating_add(1);
+        let due = later(self.clock.now_ms(), after);
         self.ended(claimed, |entry, item| {
             entry.fifo.retry(item, due);
             entry.hurry();
