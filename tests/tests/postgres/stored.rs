@@ -100,7 +100,7 @@ async fn a_value_that_came_from_elsewhere_meanwhile_is_a_conflict() -> Outcome {
     assert_eq!(settling.await, [Err(SettleError::Conflict)]);
     let found = a.store.state_get("p", "k").await?;
     assert_eq!(found.value.as_deref(), Some(&b"theirs"[..]));
-    // Once more, with what is there now, which is then changed and removed.
+    // Once more, with what is there now.
     let again = a.one(&queue).await?;
     let changes = writing(&[("k", found.version)], &[("k", Some("ours"))]);
     a.settle(again.settle(Verdict::Ack, changes)).await?;
